@@ -1,0 +1,38 @@
+# `make study` and `make test` need python3 (3.11 or newer), pip and make; they set up the rest in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+REPORT := reports/demo/html/index.html
+SOURCES := $(wildcard ich/*.py ich/templates/* notebooks/*.ipynb notebooks/profiles/demo.yaml)
+
+.PHONY: help install study test lint bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## create .venv with the locked versions
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ich needs Python 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+study: $(REPORT)  ## run the demo study and make its report
+	@echo "Report: $(REPORT)"
+
+$(REPORT): $(INSTALLED) $(SOURCES)
+	$(BIN)/ich study demo --overwrite
+
+test: $(INSTALLED)  ## run all tests, notebooks included
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## check style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(INSTALLED)  ## time what is meant to be fast
+	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:  ## remove the environment and caches, keep reports
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,152 @@
+"""One scan in, one report out: mask on the native grid, case.json and case.html."""
+
+import html as escape
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ich import figures
+from ich.abc2 import RULE, ABC2, abc2_variants
+from ich.html import figure_data_uri, page
+from ich.model import choose_device, load_weights
+from ich.predict import Prediction, predict, volume_interval
+from ich.scan import Scan, read_scan, write_mask
+from ich.tables import LABELS
+from ich.widgets import SliceViewer
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Acquisitions outside these were not in the training of the demo network; the report then warns."""
+
+    tilt_deg: float = 30.0
+    slice_spacing_mm: tuple[float, float] = (2.0, 8.0)
+    coverage_mm: float = 90.0
+
+
+def warnings_for(scan: Scan, prediction: Prediction, card: dict, limits: Limits = Limits()) -> list[str]:
+    """What a reader must know before using the numbers."""
+    grid = scan.grid
+    found = [*grid.notes, *scan.notes]
+    if card.get("simulated"):
+        found.append("The network was trained on simulated scans only and has not been validated on patients.")
+    if abs(grid.tilt_deg) > limits.tilt_deg:
+        found.append(f"Gantry tilt {grid.tilt_deg:.1f}° is beyond ±{limits.tilt_deg:g}°.")
+    low, high = limits.slice_spacing_mm
+    if not low <= grid.slice_spacing_mm <= high:
+        found.append(f"Slice spacing {grid.slice_spacing_mm:.2f} mm is outside {low:g} to {high:g} mm.")
+    if not grid.uniform:
+        steps = ", ".join(f"{step:g}" for step in sorted({round(float(step), 2) for step in grid.steps_mm}))
+        found.append(f"Slice distances differ ({steps} mm); each slice is weighted by its own extent.")
+    coverage = float(grid.slice_weights_mm.sum())
+    if coverage < limits.coverage_mm:
+        found.append(f"The scan covers {coverage:.0f} mm along the slice normal: less than a whole brain.")
+    edge = prediction.labels[:, :, [0, -1]] > 0
+    if edge.any():
+        found.append("Blood is marked on the first or last slice: it may reach beyond the scan.")
+    return found
+
+
+def segment(scan_path: Path, out: Path, weights: Path, device: str = "auto") -> dict:
+    """Segment one NIfTI file or DICOM folder; writes mask.nii.gz, case.json and case.html into `out`.
+
+    Returns
+    -------
+    The content of case.json: volume_ml, volume_ml_by_label, volume_interval_ml (None where validation was too small),
+    abc2 (the measure columns, of blood as a whole), spacing, tilt_deg, weights, warnings.
+
+    Raises
+    ------
+    ScanError, FileNotFoundError, ValueError
+        The scan or the weights cannot be used; nothing is written then.
+    """
+    network, settings, card = load_weights(weights, choose_device(device))
+    scan = read_scan(scan_path)
+    prediction = predict(network, settings, scan)
+    grid = scan.grid
+    variants = abc2_variants(prediction.labels > 0, grid.spacing_mm, grid.positions_mm)
+    interval = volume_interval(prediction.volume_ml, card["volume_calibration"])
+    result = {
+        "volume_ml": prediction.volume_ml,
+        "volume_ml_by_label": {name: prediction.volume_by_label_ml[label] for name, label in LABELS.items()},
+        "volume_interval_ml": interval,
+        "volume_interval_level": card["volume_calibration"]["level"],
+        "abc2": variants.row(),
+        "abc2_rule": RULE,
+        "spacing": {
+            "in_plane_mm": list(grid.spacing_mm),
+            "slice_mm": grid.slice_spacing_mm,
+            "uniform": grid.uniform,
+            "n_slices": grid.shape[2],
+        },
+        "tilt_deg": grid.tilt_deg,
+        "weights": {key: card.get(key) for key in ("sha256", "trained_on", "simulated", "best_step", "use")},
+        "warnings": warnings_for(scan, prediction, card),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_mask(out / "mask.nii.gz", prediction.labels, grid)
+    _write(out / "case.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+    _write(out / "case.html", _page(scan, prediction, variants.whole, result))
+    return result
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _row(name: str, value: str) -> str:
+    return f"<tr><th scope='row'>{escape.escape(name)}</th><td>{escape.escape(value)}</td></tr>"
+
+
+def _index_figure(scan: Scan, prediction: Prediction, measured: ABC2) -> str:
+    """A and B drawn on the index slice, as an image element."""
+    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
+    figures.draw_abc(measured, scan.hu, prediction.labels > 0, figure.subplots())
+    alt = f"Index slice {measured.index_slice + 1} with A {measured.a_mm:.1f} mm and B {measured.b_mm:.1f} mm"
+    return f"<figure><img src='{figure_data_uri(figure)}' alt='{alt}'></figure>"
+
+
+def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> str:
+    interval = result["volume_interval_ml"]
+    level = f"{result['volume_interval_level']:.0%}"
+    rows = [
+        _row("Blood, total", f"{result['volume_ml']:.1f} ml"),
+        _row(
+            f"{level} prediction interval",
+            f"{interval[0]:.1f} to {interval[1]:.1f} ml" if interval else "not available: too few validation cases",
+        ),
+        *(_row(f"of it {name}", f"{volume:.1f} ml") for name, volume in result["volume_ml_by_label"].items()),
+        _row("ABC/2, C = all slices", f"{measured.abc2_ml:.1f} ml"),
+        _row("ABC/2, Kothari's C", f"{measured.abc2_kothari_ml:.1f} ml"),
+        _row("A, B, C", f"{measured.a_mm:.1f}, {measured.b_mm:.1f}, {measured.c_mm:.1f} mm"),
+        _row("Slices", f"{scan.grid.shape[2]}, {scan.grid.slice_spacing_mm:.2f} mm apart (median)"),
+        _row("Gantry tilt", f"{scan.grid.tilt_deg:.1f}°"),
+    ]
+    slices = "".join(
+        _row(f"slice {k + 1}", f"{area:.0f} mm², {weight:.2f} mm, Kothari {factor:g}")
+        for k, area, weight, factor in zip(
+            measured.slices, measured.areas_mm2, measured.weights_mm, measured.kothari_factors, strict=True
+        )
+    )
+    warned = "".join(f"<li>{escape.escape(text)}</li>" for text in result["warnings"]) or "<li>none</li>"
+    found = bool(np.any(prediction.labels))
+    body = f"""
+<h1>Single case</h1>
+<p class="notice">Research use only: not a medical device, not for diagnosis or treatment.</p>
+<h2>Measurements</h2>
+<table>{"".join(rows)}</table>
+<h2>Warnings</h2>
+<ul>{warned}</ul>
+<h2>Slices</h2>
+{SliceViewer(scan.hu, prediction.labels).html()}
+{"<h2>ABC/2 on the index slice</h2>" + _index_figure(scan, prediction, measured) if found else "<p>No blood was marked.</p>"}
+{f"<details><summary>Area and extent of each slice</summary><table>{slices}</table></details>" if found else ""}
+<details><summary>Rule for ABC/2</summary><pre>{escape.escape(RULE)}</pre></details>
+"""
+    return page("Single case", body)

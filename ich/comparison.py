@@ -1,0 +1,254 @@
+"""Volume errors of methods on the same cases: by group, paired, against a margin, with multiplicity."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import norm, t, wilcoxon
+
+from ich.pairs import flat, numbers, unique_ids
+
+PAPER_EDGES_ML = (5.0, 25.0)  # Wang 2019
+CLINIC_EDGES_ML = (30.0, 60.0)
+EXACT_UP_TO = 50  # pairs; the signed-rank distribution is counted up to here and normal beyond
+
+
+def group_labels(edges_ml: Sequence[float]) -> list[str]:
+    """Names of the volume groups: (5, 25) gives <5, 5-25 and >25."""
+    inner = [f"{low:g}-{high:g}" for low, high in zip(edges_ml[:-1], edges_ml[1:], strict=True)]
+    return [f"<{edges_ml[0]:g}", *inner, f">{edges_ml[-1]:g}"]
+
+
+def volume_group(volume_ml: ArrayLike, edges_ml: Sequence[float] = PAPER_EDGES_ML) -> pd.Series:
+    """Group of each volume as an ordered categorical; an edge belongs to the group between the edges.
+
+    Raises
+    ------
+    ValueError : fewer than two edges, or edges that do not ascend.
+    """
+    edges = np.asarray(edges_ml, dtype=float)
+    if edges.size < 2 or not np.all(np.diff(edges) > 0):
+        raise ValueError(f"edges_ml: got {tuple(edges_ml)}, wanted at least two that ascend")
+    found = numbers(volume_ml, "volume_ml")
+    code = np.searchsorted(edges, found, side="right")
+    code[found == edges[-1]] = edges.size - 1
+    code[np.isnan(found)] = -1
+    index = volume_ml.index if isinstance(volume_ml, pd.Series) else None
+    return pd.Series(pd.Categorical.from_codes(code, group_labels(edges_ml), ordered=True), index=index)
+
+
+def _columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Named columns as numbers, after a look at the identifiers."""
+    lacking = [name for name in names if name not in table]
+    if lacking:
+        raise ValueError(f"no column {', '.join(lacking)}; found {', '.join(map(str, table.columns))}")
+    ids = unique_ids(table["case_id"], "table") if "case_id" in table else None
+    return pd.DataFrame({name: numbers(table[name], name, ids) for name in names}, index=table.index)
+
+
+def absolute_errors_by_group(
+    table: pd.DataFrame,
+    reference: str,
+    methods: Sequence[str],
+    edges_ml: Sequence[float] = PAPER_EDGES_ML,
+) -> pd.DataFrame:
+    """Absolute volume error of each method by reference-volume group, laid out like the table of Wang 2019.
+
+    Returns
+    -------
+    One row per method and group, then "all": method, group, n, n_missing, reference_mean_ml, mean_ml, sd_ml (n - 1),
+    median_ml, max_ml. A group without cases has n = 0 and empty numbers.
+    """
+    values = _columns(table, [reference, *methods])
+    group = volume_group(values[reference], edges_ml)
+    rows = []
+    for method in methods:
+        error = (values[method] - values[reference]).abs()
+        for label in [*group_labels(edges_ml), "all"]:
+            inside = group.notna() if label == "all" else group == label
+            found = error[inside].dropna()
+            rows.append(
+                {
+                    "method": method,
+                    "group": label,
+                    "n": len(found),
+                    "n_missing": int(inside.sum()) - len(found),
+                    "reference_mean_ml": values.loc[found.index, reference].mean(),
+                    "mean_ml": found.mean(),
+                    "sd_ml": found.std(ddof=1),
+                    "median_ml": found.median(),
+                    "max_ml": found.max(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Holm-adjusted p values in the given order; NaN stays NaN and is not counted as a test.
+
+    Source: Holm, Scand J Stat 1979;6:65.
+    """
+    p = np.asarray(p_values, dtype=float)
+    tested = np.flatnonzero(~np.isnan(p))
+    adjusted = np.full(p.shape, np.nan)
+    order = tested[np.argsort(p[tested], kind="stable")]
+    scaled = p[order] * np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1) if order.size else scaled
+    return adjusted
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Hodges-Lehmann estimate of the center of paired differences, with the Wilcoxon signed-rank test."""
+
+    n: int
+    shift: float
+    shift_ci: tuple[float, float]
+    confidence_reached: float  # below that asked for where n is too small to reach it
+    p: float  # 1 where every difference is zero
+    exact: bool  # interval from the counted distribution
+
+    def row(self) -> dict:
+        """Flat record for a table."""
+        return flat(asdict(self))
+
+
+def hodges_lehmann(differences: ArrayLike, confidence: float = 0.95) -> Shift:
+    """Median of the Walsh averages with the interval that inverts the signed-rank test.
+
+    Without ties and up to 50 differences the interval is exact (order statistics of the Walsh averages), beyond
+    normal. The p value leaves zero differences out.
+
+    Raises
+    ------
+    ValueError : no difference at all, or missing ones.
+
+    Source: Hollander & Wolfe, Nonparametric Statistical Methods 1999, sections 3.1-3.3.
+    """
+    values = numbers(differences, "differences")
+    if values.size == 0 or np.isnan(values).any():
+        raise ValueError(f"differences: got {values.size}, {int(np.isnan(values).sum())} missing, wanted one or more")
+    n = values.size
+    rows, columns = np.triu_indices(n)
+    walsh = np.sort((values[rows] + values[columns]) / 2)
+    exact = n <= EXACT_UP_TO and np.unique(np.abs(values)).size == n and bool(np.all(values != 0))
+    depth, reached = _signed_rank_depth(n, confidence, n <= EXACT_UP_TO)
+    p = 1.0
+    if np.any(values != 0):
+        nonzero = values[values != 0]
+        p = float(wilcoxon(nonzero, method="exact" if exact else "asymptotic", correction=not exact).pvalue)
+    ends = float(walsh[depth - 1]), float(walsh[walsh.size - depth])
+    return Shift(n, float(np.median(walsh)), ends, reached, min(p, 1.0), exact)
+
+
+def _signed_rank_depth(n: int, confidence: float, counted: bool) -> tuple[int, float]:
+    """Which Walsh average from either end bounds the interval (1 is the outermost), and the confidence reached."""
+    if not counted:
+        z = norm.ppf((1 + confidence) / 2)
+        depth = n * (n + 1) / 4 - z * math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+        return max(1, round(depth)), confidence
+    ways = np.ones(1)
+    for rank in range(1, n + 1):
+        ways = np.concatenate([ways, np.zeros(rank)]) + np.concatenate([np.zeros(rank), ways])
+    below = ways.cumsum() / ways.sum()
+    # The smallest rank sum whose lower tail exceeds alpha / 2, as R's qsignrank.
+    depth = max(1, int(np.searchsorted(below, (1 - confidence) / 2)))
+    return depth, float(1 - 2 * below[depth - 1])
+
+
+def paired_absolute_errors(
+    table: pd.DataFrame,
+    reference: str,
+    first: str,
+    second: str,
+    edges_ml: Sequence[float] = PAPER_EDGES_ML,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Whether `first` or `second` errs less, on cases that have both, by reference-volume group.
+
+    Returns
+    -------
+    One row per group, then "all": group, first, second, n, n_missing, first_mean_ml, second_mean_ml, shift_ml
+    (Hodges-Lehmann, error of first minus error of second: negative favors first), shift_ci_low, shift_ci_high,
+    confidence_reached, p (Wilcoxon signed-rank), p_holm (over the groups; "all" stands alone).
+    A group without cases has n = 0 and empty numbers.
+    """
+    values = _columns(table, [reference, first, second])
+    group = volume_group(values[reference], edges_ml)
+    errors = values[[first, second]].sub(values[reference], axis=0).abs()
+    rows = []
+    for label in [*group_labels(edges_ml), "all"]:
+        inside = group.notna() if label == "all" else group == label
+        both = errors[inside].dropna()
+        row = {"group": label, "first": first, "second": second, "n": len(both)}
+        row |= {"n_missing": int(inside.sum()) - len(both)}
+        row |= {"first_mean_ml": both[first].mean(), "second_mean_ml": both[second].mean()}
+        if len(both):
+            found = hodges_lehmann(both[first] - both[second], confidence)
+            row |= {"shift_ml": found.shift, "shift_ci_low": found.shift_ci[0], "shift_ci_high": found.shift_ci[1]}
+            row |= {"confidence_reached": found.confidence_reached, "p": found.p}
+        else:
+            nothing = ("shift_ml", "shift_ci_low", "shift_ci_high", "confidence_reached", "p")
+            row |= dict.fromkeys(nothing, float("nan"))
+        rows.append(row)
+    result = pd.DataFrame(rows)
+    result["p_holm"] = [*holm(result["p"].iloc[:-1]), result["p"].iloc[-1]]
+    return result
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Two one-sided t tests of a mean difference against a margin that was fixed before."""
+
+    n: int
+    margin: float
+    mean: float
+    mean_ci: tuple[float, float]  # of confidence 1 - 2 alpha: equivalent if inside the margin
+    p_lower: float  # of mean <= -margin
+    p_upper: float  # of mean >= margin
+    p: float  # the larger of both
+    equivalent: bool
+    alpha: float
+
+    def row(self) -> dict:
+        """Flat record for a table."""
+        return flat(asdict(self))
+
+
+def equivalence(differences: ArrayLike, margin: float, alpha: float = 0.05) -> Equivalence:
+    """Whether a mean difference lies within plus or minus `margin` (TOST).
+
+    Differences without spread are equivalent or not as their mean says, with p of 0 or 1.
+
+    Raises
+    ------
+    ValueError : fewer than 3 differences, missing ones, or a margin that is not positive.
+
+    Source: Schuirmann, J Pharmacokinet Biopharm 1987;15:657.
+    """
+    values = numbers(differences, "differences")
+    if values.size < 3 or np.isnan(values).any():
+        raise ValueError(f"differences: got {values.size}, {int(np.isnan(values).sum())} missing, wanted at least 3")
+    if not margin > 0:
+        raise ValueError(f"margin: got {margin}, wanted a positive difference")
+    n, mean = values.size, float(values.mean())
+    error = 0.0 if np.ptp(values) == 0 else float(values.std(ddof=1)) / math.sqrt(n)
+    half = float(t.ppf(1 - alpha, n - 1)) * error
+    if error > 0:
+        p_lower, p_upper = float(t.sf((mean + margin) / error, n - 1)), float(t.cdf((mean - margin) / error, n - 1))
+    else:
+        p_lower, p_upper = float(mean <= -margin), float(mean >= margin)
+    p = max(p_lower, p_upper)
+    return Equivalence(n, margin, mean, (mean - half, mean + half), p_lower, p_upper, p, p < alpha, alpha)
+
+
+def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a proportion; NaN for n = 0. Source: Wilson, J Am Stat Assoc 1927;22:209."""
+    if n == 0:
+        return float("nan"), float("nan")
+    z = float(norm.ppf((1 + confidence) / 2))
+    center, spread = count + z**2 / 2, z * math.sqrt(count * (n - count) / n + z**2 / 4)
+    return max(0.0, (center - spread) / (n + z**2)), min(1.0, (center + spread) / (n + z**2))

@@ -1,0 +1,180 @@
+"""Mask files to tables: volume and ABC/2 of each mask, and each prediction against its reference."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from ich.abc2 import Variants, abc2_variants
+from ich.overlap import overlap_by_label
+from ich.scan import Grid, ScanError, check_same_grid, read_mask
+
+SUFFIXES = (".nii.gz", ".nii")
+VOLUME_SLACK = 0.005  # header and slice normal may differ by this share before a note says so
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Predictions against references of the same file name.
+
+    `cases` has one row per reference: volumes of both masks, ABC/2 on the reference, and `status`, which is
+    "measured", "prediction missing" or "failed"; a case without a usable prediction stays in it. `metrics`
+    has a row per measured case and label, "blood" being all labels together; `failures` says why a file has none.
+    """
+
+    cases: pd.DataFrame
+    metrics: pd.DataFrame
+    failures: pd.DataFrame
+
+
+def case_id_of(path: str | Path) -> str:
+    """File name without `.nii` or `.nii.gz`."""
+    name = Path(path).name
+    for suffix in SUFFIXES:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    raise ScanError(f"{path}: wanted a .nii or .nii.gz file")
+
+
+def measure_mask(path: str | Path) -> dict:
+    """Volume, components and every ABC/2 variant of one mask file; all labels count as lesion.
+
+    An empty mask gives 0.0 for every length and volume and says so in `notes`.
+
+    Raises
+    ------
+    ScanError : the file cannot be read or measured.
+    """
+    mask, grid = read_mask(path)
+    return {"case_id": case_id_of(path), **_columns(mask != 0, grid)}
+
+
+def measure_masks(paths: Iterable[str | Path], jobs: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Table of `measure_mask` rows in the order of `paths`, and table of failures (case_id, reason).
+
+    Raises
+    ------
+    ValueError : two files give one case id.
+    """
+    files = _by_case(paths)
+    results = _each(measure_mask, [(path,) for path in files.values()], jobs)
+    rows = [row for row in results if isinstance(row, dict)]
+    failures = [(case, row) for case, row in zip(files, results, strict=True) if isinstance(row, str)]
+    return pd.DataFrame(rows), _failure_table(failures)
+
+
+def evaluate_folders(reference_dir: str | Path, prediction_dir: str | Path, jobs: int = 1) -> Evaluation:
+    """Every reference mask in a folder against the prediction of the same case id in another.
+
+    Raises
+    ------
+    ValueError : a folder holds no masks, or two files of one case id.
+    """
+    references, predictions = (_by_case(_masks_in(folder)) for folder in (reference_dir, prediction_dir))
+    pairs = [(path, predictions.get(case)) for case, path in references.items()]
+    results = _each(_evaluate, pairs, jobs)
+    cases, metrics, failures = [], [], []
+    for case, result in zip(references, results, strict=True):
+        if isinstance(result, str):
+            cases.append({"case_id": case, "status": "failed"})
+            failures.append((case, result))
+            continue
+        row, overlaps, reason = result
+        cases.append({"case_id": case, **row})
+        metrics += [{"case_id": case, **overlap} for overlap in overlaps]
+        if reason:
+            failures.append((case, reason))
+    failures += [(case, "prediction without a reference") for case in predictions if case not in references]
+    return Evaluation(pd.DataFrame(cases), pd.DataFrame(metrics), _failure_table(failures))
+
+
+def _evaluate(reference_path: Path, prediction_path: Path | None) -> tuple[dict, list[dict], str | None]:
+    """Row of the case, its rows of metrics, and why there are none."""
+    reference, grid = read_mask(reference_path)
+    columns = _columns(reference != 0, grid)
+    row = {"status": "prediction missing", "reference_ml": columns["volume_ml"], "predicted_ml": float("nan"), **columns}
+    if prediction_path is None:
+        return row, [], f"prediction missing: no {reference_path.name} among the predictions"
+    try:
+        predicted, predicted_grid = read_mask(prediction_path)
+        check_same_grid(case_id_of(reference_path), grid, predicted_grid)
+    except ScanError as error:
+        return row | {"status": "failed"}, [], f"prediction: {error}"
+    thickness_mm = grid.header_slice_spacing_mm
+    overlaps = overlap_by_label(reference, predicted, grid.spacing_mm, grid.positions_mm, thickness_mm=thickness_mm)
+    return row | {"status": "measured", "predicted_ml": overlaps[0]["predicted_ml"]}, overlaps, None
+
+
+def _columns(lesion: np.ndarray, grid: Grid) -> dict:
+    thickness_mm = grid.header_slice_spacing_mm
+    variants = abc2_variants(lesion, grid.spacing_mm, grid.positions_mm, thickness_mm=thickness_mm)
+    row = variants.row()
+    area_mm2 = float(variants.whole.areas_mm2.sum())
+    header_ml = area_mm2 * grid.header_slice_spacing_mm / 1000
+    return row | {
+        "tilt_deg": grid.tilt_deg,
+        "slice_spacing_mm": grid.slice_spacing_mm,
+        "header_volume_ml": header_ml,
+        "notes": "; ".join((*grid.notes, *_notes(lesion, variants, header_ml, grid))),
+    }
+
+
+def _notes(lesion: np.ndarray, variants: Variants, header_ml: float, grid: Grid) -> list[str]:
+    """What a reader of the row must know about this lesion."""
+    volume_ml = variants.whole.volume_ml
+    if volume_ml == 0:
+        return ["mask is empty"]
+    notes = []
+    if abs(header_ml - volume_ml) > VOLUME_SLACK * volume_ml:
+        more = 100 * (header_ml / volume_ml - 1)
+        notes.append(f"the header's slice spacing would give {header_ml:.2f} ml ({more:+.1f} %)")
+    if not grid.uniform:
+        notes.append("slice distances are unequal")
+    index = [0, -1]
+    if lesion[index].any() or lesion[:, index].any():
+        notes.append("lesion touches the edge of the field of view")
+    if lesion[:, :, index].any():
+        notes.append("lesion reaches the first or last slice")
+    if variants.whole.slices.size == 1:
+        notes.append("lesion lies on one slice")
+    return notes
+
+
+def _each(measure, arguments: list[tuple], jobs: int) -> list:
+    """Results in order; a file that cannot be measured gives the reason as text instead."""
+    return list(Parallel(n_jobs=jobs)(delayed(_or_reason)(measure, *given) for given in arguments))
+
+
+def _or_reason(measure, *given):
+    try:
+        return measure(*given)
+    except ScanError as error:
+        return str(error)
+
+
+def _masks_in(folder: str | Path) -> list[Path]:
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    found = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES) and not path.name.startswith("."))
+    if not found:
+        raise ValueError(f"{folder}: holds no .nii or .nii.gz file")
+    return found
+
+
+def _by_case(paths: Iterable[str | Path]) -> dict[str, Path]:
+    found = [Path(path) for path in paths]
+    count = Counter(case_id_of(path) for path in found)
+    doubled = [case for case, n in count.items() if n > 1]
+    if doubled:
+        files = ", ".join(str(path) for path in found if case_id_of(path) in doubled)
+        raise ValueError(f"case ids must be unique, doubled: {', '.join(doubled)} ({files})")
+    return {case_id_of(path): path for path in found}
+
+
+def _failure_table(failures: list[tuple[str, str]]) -> pd.DataFrame:
+    return pd.DataFrame(failures, columns=["case_id", "reason"], dtype="str")

@@ -1,0 +1,186 @@
+"""The network, what it sees of a scan, and its weights on disk.
+
+A 2.5D U-Net: a slice with its neighbors as channels, at native slice spacing. Head CT slices are 4-7 mm thick, so
+resampling through-plane would invent slices; in the plane every scan is brought to one pixel size and one orientation.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from scipy import ndimage
+
+from ich.scan import Grid
+
+AIR_HU = -1000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What must be known to rebuild the network and feed it as in training.
+
+    Attributes
+    ----------
+    pixel_mm : in-plane pixel of the network's image.
+    size : side of the network's square image in pixels.
+    neighbors : slices on either side of the center slice that the network sees.
+    brain_window, bone_window : HU ranges scaled to 0..1; the brain window of every slice and the bone window of the
+        center slice are the input channels.
+    channels, strides : levels of the U-Net.
+    classes : background, parenchymal, ventricular, subarachnoid.
+    """
+
+    pixel_mm: float = 1.5
+    size: int = 144
+    neighbors: int = 1
+    brain_window: tuple[float, float] = (-20.0, 100.0)
+    bone_window: tuple[float, float] = (60.0, 260.0)
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    strides: tuple[int, ...] = (1, 2, 2)
+    classes: int = 4
+
+
+@dataclass(frozen=True)
+class View:
+    """Box of a scan's plane that the network sees, in voxels; it may reach beyond the image."""
+
+    start: tuple[int, int]
+    extent: tuple[int, int]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` is the first GPU where there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor multiplies it natively, else float32: emulated bfloat16 is slower than float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.bfloat16 if native() else torch.float32
+
+
+def build_network(settings: Settings) -> torch.nn.Module:
+    """MONAI residual U-Net; input (B, 2 * neighbors + 2, size, size) in 0..1, output (B, classes, size, size) logits.
+
+    Batch normalization keeps absolute HU, which instance normalization divides out.
+    """
+    from monai.networks.nets import UNet  # seconds to import; only training and prediction need it
+
+    network = UNet(
+        spatial_dims=2,
+        in_channels=2 * settings.neighbors + 2,
+        out_channels=settings.classes,
+        channels=settings.channels,
+        strides=settings.strides,
+        num_res_units=1,
+        norm="batch",
+    )
+    return network.to(memory_format=torch.channels_last)
+
+
+def look_at(hu: np.ndarray, grid: Grid, settings: Settings) -> View:
+    """Square of the network's extent around the head, found by HU (air is -1000, so zero is no background)."""
+    steps = [max(1, round(4 / spacing)) for spacing in grid.spacing_mm]
+    tissue = hu[:: steps[0], :: steps[1]] > -300
+    # Opening by 20 mm removes head rest, tubes and sheets; what is left largest is the head.
+    labeled, n = ndimage.label(ndimage.binary_opening(tissue, np.ones((5, 5, 1))))
+    start, extent = [], []
+    box = ndimage.find_objects(labeled)[np.bincount(labeled.ravel())[1:].argmax()] if n else None
+    for axis in (0, 1):
+        center = (box[axis].start + box[axis].stop) / 2 * steps[axis] if box else hu.shape[axis] / 2
+        length = max(1, round(settings.size * settings.pixel_mm / grid.spacing_mm[axis]))
+        start.append(round(center - length / 2))
+        extent.append(length)
+    return View((start[0], start[1]), (extent[0], extent[1]))
+
+
+def _overlap(view: View, shape: tuple[int, ...]) -> tuple[slice, slice, slice, slice]:
+    """The part of the view inside the image: rows and columns of the image, then of the view."""
+    image, box = [], []
+    for start, extent, length in zip(view.start, view.extent, shape, strict=False):
+        low, high = max(start, 0), max(min(start + extent, length), max(start, 0))
+        image.append(slice(low, high))
+        box.append(slice(low - start, high - start))
+    return image[0], image[1], box[0], box[1]
+
+
+def crop(volume: np.ndarray, view: View, settings: Settings, device: torch.device, fill: float) -> torch.Tensor:
+    """The view's box of a volume (I, J, K), averaged to network pixels: (K, size, size) float32."""
+    rows, columns, box_rows, box_columns = _overlap(view, volume.shape)
+    part = np.ascontiguousarray(np.moveaxis(volume[rows, columns], 2, 0))
+    box = torch.full((volume.shape[2], 1, *view.extent), fill, dtype=torch.float32, device=device)
+    box[:, 0, box_rows, box_columns] = torch.from_numpy(part).to(device).float()
+    size = (settings.size, settings.size)
+    return F.interpolate(box, size, mode="bilinear", antialias=True, align_corners=False)[:, 0]
+
+
+def uncrop(values: torch.Tensor, view: View, shape: tuple[int, int]) -> torch.Tensor:
+    """Bring (K, C, size, size) back to the native pixels (K, C, I, J); zero outside the view."""
+    rows, columns, box_rows, box_columns = _overlap(view, shape)
+    box = F.interpolate(values.float(), view.extent, mode="bilinear", align_corners=False)
+    canvas = values.new_zeros((*values.shape[:2], *shape), dtype=torch.float32)
+    canvas[:, :, rows, columns] = box[:, :, box_rows, box_columns]
+    return canvas
+
+
+def channels(stack: torch.Tensor, settings: Settings) -> torch.Tensor:
+    """Windowed channels (B, 2 * neighbors + 2, H, W) in 0..1 of slices with neighbors (B, 2 * neighbors + 1, H, W) HU."""
+    low, high = settings.brain_window
+    brain = ((stack - low) / (high - low)).clamp(0, 1)
+    low, high = settings.bone_window
+    middle = settings.neighbors
+    bone = ((stack[:, middle : middle + 1] - low) / (high - low)).clamp(0, 1)
+    return torch.cat([brain, bone], 1).contiguous(memory_format=torch.channels_last)
+
+
+def neighbor_index(n_slices: int, neighbors: int) -> torch.Tensor:
+    """(K, 2 * neighbors + 1) slice numbers; an end slice is its own missing neighbor."""
+    offsets = torch.arange(-neighbors, neighbors + 1)
+    return (torch.arange(n_slices)[:, None] + offsets).clamp(0, n_slices - 1)
+
+
+def save_weights(network: torch.nn.Module, settings: Settings, folder: Path, **card: object) -> None:
+    """Write weights.safetensors and settings.json (settings, SHA-256 of the weights, and what `card` adds)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    temporary = folder / "weights.safetensors.tmp"
+    save_file(state, temporary)
+    digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+    os.replace(temporary, folder / "weights.safetensors")
+    text = json.dumps({"settings": asdict(settings), "sha256": digest, **card}, indent=2)
+    (folder / "settings.json.tmp").write_text(text + "\n")
+    os.replace(folder / "settings.json.tmp", folder / "settings.json")
+
+
+def load_weights(folder: Path, device: torch.device) -> tuple[torch.nn.Module, Settings, dict]:
+    """Network in evaluation mode, its settings, and its card (everything in settings.json).
+
+    Raises
+    ------
+    FileNotFoundError
+        There are no weights in `folder`.
+    ValueError
+        The weights are not those that settings.json describes.
+    """
+    weights = folder / "weights.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(f"no weights.safetensors in {folder}: train a network first (`make study`, or 02_training)")
+    card = json.loads((folder / "settings.json").read_text())
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if digest != card["sha256"]:
+        raise ValueError(f"{weights}: SHA-256 {digest[:12]}… differs from {card['sha256'][:12]}… in settings.json")
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in card["settings"].items()}
+    settings = Settings(**fields)
+    network = build_network(settings)
+    network.load_state_dict(load_file(weights))
+    return network.to(device).eval(), settings, card

@@ -1,0 +1,125 @@
+"""Two columns of volumes as complete pairs: what every agreement statistic starts from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Values of two methods on the same cases; cases that lack either value are named, not used."""
+
+    method: np.ndarray  # (n,)
+    reference: np.ndarray  # (n,)
+    ids: np.ndarray  # (n,) text
+    missing_ids: tuple[str, ...]
+    kept: np.ndarray  # (rows,) which rows of the input the pairs come from
+
+    @property
+    def n(self) -> int:
+        """Number of complete pairs."""
+        return self.method.size
+
+    @property
+    def difference(self) -> np.ndarray:
+        """Method minus reference, (n,)."""
+        return self.method - self.reference
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of both, (n,)."""
+        return (self.method + self.reference) / 2
+
+
+def numbers(values: ArrayLike, name: str, ids: Sequence[str] | None = None) -> np.ndarray:
+    """Values as float64, (n,), missing ones as NaN.
+
+    Raises
+    ------
+    ValueError : text, an infinite value or a second axis; the message names the column and the case.
+    """
+    column = pd.Series(values)
+    named = list(ids) if ids is not None else [f"row {index}" for index in column.index]
+    text = [isinstance(value, str) for value in column] if column.dtype.kind not in "fiu" else [False]
+    if any(text):
+        first = text.index(True)
+        raise ValueError(f"{name}: case {named[first]} is the text {column.iloc[first]!r}, wanted numbers")
+    if column.dtype.kind in "bmM":
+        raise ValueError(f"{name}: holds {column.dtype}, wanted numbers")
+    found = pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.isinf(found).any():
+        raise ValueError(f"{name}: case {named[int(np.isinf(found).argmax())]} is infinite, wanted a finite number")
+    return found
+
+
+def unique_ids(ids: ArrayLike, where: str) -> list[str]:
+    """Identifiers as text.
+
+    Raises
+    ------
+    ValueError : an identifier stands twice; the message names it.
+    """
+    column = pd.Series(ids).astype(str)
+    if column.duplicated().any():
+        twice = column[column.duplicated()].iloc[0]
+        raise ValueError(f"{where}: case {twice} stands {int((column == twice).sum())} times, wanted one row per case")
+    return column.tolist()
+
+
+def pair(
+    method: ArrayLike,
+    reference: ArrayLike,
+    ids: ArrayLike | None = None,
+    *,
+    names: tuple[str, str] = ("method", "reference"),
+    minimum: int = 3,
+) -> Pairs:
+    """Complete pairs of two columns, in their order.
+
+    Parameters
+    ----------
+    method, reference : (n,) numbers; NaN or None is a missing value.
+    ids : (n,) identifiers; without them the index of a Series, else the position.
+    names : how an error calls the two columns.
+    minimum : complete pairs that the statistic needs.
+
+    Raises
+    ------
+    ValueError : text, infinite values, lengths or indexes that differ, an identifier that stands twice,
+        or fewer than `minimum` complete pairs.
+    """
+    if isinstance(method, pd.Series) and isinstance(reference, pd.Series) and not method.index.equals(reference.index):
+        raise ValueError(f"{names[0]} and {names[1]}: their indexes differ, wanted rows of one table")
+    n_rows = (np.size(method), np.size(reference))
+    if n_rows[0] != n_rows[1]:
+        raise ValueError(f"{names[0]} has {n_rows[0]} values and {names[1]} has {n_rows[1]}, wanted the same cases")
+    index = method.index if isinstance(method, pd.Series) else range(n_rows[0])
+    case_ids = [str(label) for label in index] if ids is None else unique_ids(ids, f"{names[0]} and {names[1]}")
+    if len(case_ids) != n_rows[0]:
+        raise ValueError(f"ids: got {len(case_ids)} for {n_rows[0]} pairs")
+    first, second = numbers(method, names[0], case_ids), numbers(reference, names[1], case_ids)
+    complete = ~(np.isnan(first) | np.isnan(second))
+    labels = np.array(case_ids, dtype=object)
+    missing = tuple(labels[~complete])
+    if complete.sum() < minimum:
+        lost = f" (missing: {', '.join(missing[:10])}{', ...' if len(missing) > 10 else ''})" if missing else ""
+        raise ValueError(
+            f"{names[0]} and {names[1]}: {int(complete.sum())} complete pairs{lost}, wanted at least {minimum}"
+        )
+    return Pairs(first[complete], second[complete], labels[complete], missing, complete)
+
+
+def flat(record: dict) -> dict:
+    """A record with each interval `x_ci` as two entries `x_ci_low` and `x_ci_high`, for a table's row."""
+    row = {}
+    for name, value in record.items():
+        if name.endswith(("_ci", "_ci_approximate")):
+            row[f"{name}_low"], row[f"{name}_high"] = value
+        elif isinstance(value, tuple):
+            row[name] = " ".join(str(part) for part in value)
+        else:
+            row[name] = value
+    return row

@@ -1,0 +1,133 @@
+"""Bootstrap over patients: resampled counts, BCa intervals, the interval of a mean."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import norm
+
+from ich.pairs import flat, numbers
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean over cases with a BCa bootstrap interval over patients."""
+
+    n: int  # cases
+    n_patients: int
+    n_missing: int
+    mean: float  # NaN without cases
+    sd: float  # over cases, n - 1; NaN below two
+    mean_ci: tuple[float, float]  # NaN below two patients
+    confidence: float
+    n_resamples: int
+
+    def row(self) -> dict:
+        """Flat record for a table."""
+        return flat(asdict(self))
+
+
+def resampled_counts(n_units: int, n_resamples: int, seed: int) -> np.ndarray:
+    """How often each unit is drawn in each resample, (n_resamples, n_units); every row sums to n_units."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, n_units, size=(n_resamples, n_units))
+    drawn += np.arange(n_resamples)[:, None] * n_units
+    return np.bincount(drawn.ravel(), minlength=n_resamples * n_units).reshape(n_resamples, n_units)
+
+
+def bca_interval(
+    estimate: ArrayLike, resampled: np.ndarray, left_out: np.ndarray, confidence: float = 0.95
+) -> np.ndarray:
+    """Bias-corrected and accelerated bootstrap intervals of several statistics at once.
+
+    Parameters
+    ----------
+    estimate : (m,) statistics of the sample.
+    resampled : (B, m) statistics of the resamples.
+    left_out : (n, m) statistics with one unit left out.
+    confidence : 0..1.
+
+    Returns
+    -------
+    (m, 2) lower and upper ends. A statistic that no resample changes has an interval of width zero.
+
+    Source: Efron, J Am Stat Assoc 1987;82:171.
+    """
+    estimate, n_resamples = np.asarray(estimate, dtype=float), resampled.shape[0]
+    below = (resampled < estimate).sum(axis=0) + (resampled == estimate).sum(axis=0) / 2
+    # A share of 0 or 1 has no normal quantile; half a resample is the nearest that has.
+    z0 = norm.ppf(np.clip(below / n_resamples, 0.5 / n_resamples, 1 - 0.5 / n_resamples))
+    pull = left_out.mean(axis=0) - left_out
+    spread = (pull**2).sum(axis=0) ** 1.5
+    acceleration = np.divide((pull**3).sum(axis=0), 6 * spread, out=np.zeros_like(spread), where=spread > 0)
+    z = norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2])[:, None]
+    shares = norm.cdf(z0 + (z0 + z) / (1 - acceleration * (z0 + z)))
+    ends = [np.quantile(resampled[:, m], shares[:, m]) for m in range(estimate.size)]
+    return np.array(ends)
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    seed: int = 0,
+    n_resamples: int = 2000,
+    confidence: float = 0.95,
+) -> Mean:
+    """Mean over cases with a BCa interval; whole patients are resampled, since their scans resemble each other.
+
+    Parameters
+    ----------
+    values : (n,) one number per case; missing ones are counted and left out.
+    patients : (n,) the patient of each case; without it every case is a patient.
+
+    Raises
+    ------
+    ValueError : text or infinite values, or patients of another length.
+    """
+    found = numbers(values, "values")
+    owner = np.arange(found.size) if patients is None else pd.factorize(np.asarray(patients, dtype=object))[0]
+    if owner.size != found.size:
+        raise ValueError(f"patients: got {owner.size} for {found.size} values")
+    if (owner < 0).any():
+        raise ValueError(f"patients: {int((owner < 0).sum())} cases have none, wanted a patient for each case")
+    complete = ~np.isnan(found)
+    kept, owner = found[complete], np.unique(owner[complete], return_inverse=True)[1]
+    n, m = kept.size, int(owner.max(initial=-1)) + 1
+    mean = float(kept.mean()) if n else float("nan")
+    interval = (float("nan"), float("nan"))
+    if m >= 2:
+        units = np.column_stack([np.bincount(owner, kept - mean), np.bincount(owner)])
+        sums = resampled_counts(m, n_resamples, seed) @ units
+        left = units.sum(axis=0) - units
+        ends = bca_interval([0.0], sums[:, :1] / sums[:, 1:], left[:, :1] / left[:, 1:], confidence)[0] + mean
+        interval = (float(ends[0]), float(ends[1]))
+    sd = float(kept.std(ddof=1)) if n >= 2 else float("nan")
+    return Mean(n, m, int((~complete).sum()), mean, sd, interval, confidence, n_resamples)
+
+
+def mean_by_group(
+    table: pd.DataFrame,
+    value: str,
+    by: str,
+    *,
+    patient: str | None = "patient_id",
+    seed: int = 0,
+    n_resamples: int = 2000,
+) -> pd.DataFrame:
+    """`bootstrap_mean` of one column per group, in order of appearance (a categorical: in its order).
+
+    Returns
+    -------
+    One row per group: the group under `by`, n, n_patients, n_missing, mean, sd, mean_ci_low, mean_ci_high.
+    """
+    rows = []
+    for name, group in table.groupby(by, sort=False, observed=True):
+        owners = None if patient is None else group[patient]
+        rows.append({by: name, **bootstrap_mean(group[value], owners, seed=seed, n_resamples=n_resamples).row()})
+    found = pd.DataFrame(rows, columns=None if rows else [by, "n"])
+    if isinstance(table[by].dtype, pd.CategoricalDtype):
+        order = {name: position for position, name in enumerate(table[by].cat.categories)}
+        found = found.sort_values(by, key=lambda column: column.map(order)).reset_index(drop=True)
+    return found

@@ -1,0 +1,200 @@
+"""Schema of every table of a run folder; `read` and `write` check it.
+
+Units are part of a column's name. Further columns are allowed: a study may carry its own. Identifiers are text,
+so that case `001` stays `001`.
+"""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pandera.pandas as pa
+
+HEMORRHAGE_TYPES = ("parenchymal", "ventricular", "subarachnoid", "mixed")
+LABELS = {"parenchymal": 1, "ventricular": 2, "subarachnoid": 3}
+SPLITS = ("train", "validation", "test")
+
+
+def _text(nullable: bool = False, **options) -> pa.Column:
+    return pa.Column(str, nullable=nullable, coerce=True, **options)
+
+
+def _number(low: float | None = 0, high: float | None = None, nullable: bool = False) -> pa.Column:
+    checks = []
+    if low is not None:
+        checks.append(pa.Check.ge(low))
+    if high is not None:
+        checks.append(pa.Check.le(high))
+    return pa.Column(float, checks=checks, nullable=nullable, coerce=True)
+
+
+def _count(nullable: bool = False) -> pa.Column:
+    return pa.Column("Int64" if nullable else int, pa.Check.ge(0), nullable=nullable, coerce=True)
+
+
+def _case(**options) -> pa.Column:
+    return _text(checks=pa.Check.str_length(min_value=1), **options)
+
+
+SCHEMAS = {
+    # One row per case found, included or not; what could not be measured is empty.
+    "cohort": pa.DataFrameSchema(
+        {
+            "case_id": _case(unique=True),
+            "patient_id": _case(),
+            "image": _text(nullable=True),  # path from the run folder
+            "reference_mask": _text(nullable=True),
+            "second_mask": _text(nullable=True),  # a second reader's outline
+            "source": _text(),
+            "simulated": pa.Column(bool, coerce=True),
+            "scan_date": _text(nullable=True),
+            "hemorrhage_type": pa.Column(str, pa.Check.isin(HEMORRHAGE_TYPES), nullable=True),
+            "reference_volume_ml": _number(nullable=True),
+            "reference_parenchymal_ml": _number(nullable=True),
+            "reference_ventricular_ml": _number(nullable=True),
+            "reference_subarachnoid_ml": _number(nullable=True),
+            "true_volume_ml": _number(nullable=True),  # known for simulated cases only
+            "n_slices": _count(nullable=True),
+            "spacing_i_mm": _number(nullable=True),
+            "spacing_j_mm": _number(nullable=True),
+            "slice_spacing_mm": _number(nullable=True),
+            "slice_spacing_uniform": pa.Column("boolean", nullable=True, coerce=True),
+            "tilt_deg": _number(low=-90, high=90, nullable=True),
+            "hu_min": _number(low=None, nullable=True),
+            "hu_max": _number(low=None, nullable=True),
+            "included": pa.Column(bool, coerce=True),
+            "reason": _text(nullable=True),
+        }
+    ),
+    "splits": pa.DataFrameSchema(
+        {
+            "case_id": _case(unique=True),
+            "patient_id": _case(),
+            "split": pa.Column(str, pa.Check.isin(SPLITS), coerce=True),
+        }
+    ),
+    "exclusions": pa.DataFrameSchema({"case_id": _case(), "stage": _text(), "reason": _case()}),
+    "training": pa.DataFrameSchema(
+        {
+            "step": _count(),
+            "loss": _number(low=None),
+            "validation_dice": _number(high=1, nullable=True),
+            "learning_rate": _number(),
+        }
+    ),
+    # One row per test case: every volume that 04 compares.
+    "measurements": pa.DataFrameSchema(
+        {
+            "case_id": _case(unique=True),
+            "patient_id": _case(),
+            "hemorrhage_type": pa.Column(str, pa.Check.isin(HEMORRHAGE_TYPES), nullable=True),
+            "reference_ml": _number(),
+            "network_ml": _number(nullable=True),
+            "second_reader_ml": _number(nullable=True),
+            "true_ml": _number(nullable=True),
+            "abc2_ml": _number(nullable=True),
+            "abc2_kothari_ml": _number(nullable=True),
+            "abc3_ml": _number(nullable=True),
+            "two_thirds_sh_ml": _number(nullable=True),
+            "a_mm": _number(nullable=True),
+            "b_mm": _number(nullable=True),
+            "c_mm": _number(nullable=True),
+        }
+    ),
+    # One row per (case, label, reader): overlap with the reference.
+    "metrics": pa.DataFrameSchema(
+        {
+            "case_id": _case(),
+            "patient_id": _case(),
+            "hemorrhage_type": pa.Column(str, pa.Check.isin(HEMORRHAGE_TYPES)),
+            "reader": _text(),
+            "label": pa.Column(str, pa.Check.isin(("blood", *LABELS)), coerce=True),
+            "dice": _number(high=1),
+        }
+    ),
+    "agreement": pa.DataFrameSchema(
+        {
+            "method": _case(),
+            "reference": _case(),
+            "stratum": _case(),
+            "n": _count(),
+            "bias": _number(low=None, nullable=True),
+            "sd": _number(nullable=True),
+            "loa_lower": _number(low=None, nullable=True),
+            "loa_upper": _number(low=None, nullable=True),
+        }
+    ),
+}
+
+
+def _text_columns(schema: pa.DataFrameSchema) -> list[str]:
+    return [name for name, column in schema.columns.items() if str(column.dtype).startswith("str")]
+
+
+def _schema(path: Path, table: str | None) -> tuple[str, pa.DataFrameSchema]:
+    name = table or path.stem
+    if name not in SCHEMAS:
+        raise ValueError(f"{path.name}: no table is called {name!r}; tables are {', '.join(SCHEMAS)}")
+    return name, SCHEMAS[name]
+
+
+def check(frame: pd.DataFrame, table: str, where: str = "table") -> pd.DataFrame:
+    """Return `frame` with the dtypes of `table`; optional columns that are missing are added empty.
+
+    Raises
+    ------
+    ValueError
+        Names the table, the column, the first case in question and what was wanted.
+    """
+    schema = SCHEMAS[table]
+    frame = frame.copy()
+    for name, column in schema.columns.items():
+        if name in frame:
+            continue
+        if not column.nullable:
+            raise ValueError(f"{where}: {table} has no column {name!r}; found {', '.join(frame.columns)}")
+        frame[name] = None
+    for name in _text_columns(schema):
+        frame[name] = frame[name].astype(object).where(frame[name].notna(), None).astype("str")
+    try:
+        checked = schema.validate(frame)
+    except pa.errors.SchemaError as error:
+        raise ValueError(f"{where}: {table}: {_explain(error, frame)}") from error
+    return checked[[*schema.columns, *(c for c in frame.columns if c not in schema.columns)]]
+
+
+def _explain(error: pa.errors.SchemaError, frame: pd.DataFrame) -> str:
+    cases = error.failure_cases
+    if isinstance(cases, pd.DataFrame) and len(cases) and cases["index"].notna().any():
+        row = cases.iloc[0]
+        named = frame.loc[row["index"], "case_id"] if "case_id" in frame else f"row {row['index']}"
+        return f"case {named}: {error.schema.name} is {row['failure_case']!r}, wanted {error.check}"
+    return str(error).splitlines()[0]
+
+
+def read(path: str | Path, table: str | None = None) -> pd.DataFrame:
+    """One table from CSV, checked; `table` defaults to the file's stem."""
+    path = Path(path)
+    name, schema = _schema(path, table)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name} is not in {path.parent}: the notebook that writes it has not run")
+    text = dict.fromkeys(_text_columns(schema), "str")
+    return check(pd.read_csv(path, dtype=text), name, path.name)
+
+
+def write(frame: pd.DataFrame, path: str | Path, table: str | None = None) -> pd.DataFrame:
+    """Check `frame`, write it as CSV in one step (a reader never sees half a table) and return it."""
+    path = Path(path)
+    name, _ = _schema(path, table)
+    checked = check(frame, name, path.name)
+    write_plain(checked, path)
+    return checked
+
+
+def write_plain(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table without a schema (a report's display table) in one step, eight significant digits."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    frame.to_csv(temporary, index=False, float_format="%.8g")
+    os.replace(temporary, path)

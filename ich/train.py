@@ -1,0 +1,300 @@
+"""Training: slices cached on the device, augmentation there, one visible loop. The test set is never touched."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from ich.model import (
+    AIR_HU,
+    Settings,
+    autocast_dtype,
+    build_network,
+    channels,
+    crop,
+    look_at,
+    neighbor_index,
+)
+from ich.scan import check_same_grid, read_mask, read_scan
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Every slice of a split as the network sees it, on the training device.
+
+    Attributes
+    ----------
+    hu : (N, H, W) int16.
+    labels : (N, H, W) uint8, 0..3.
+    neighbors : (N, 2 * neighbors + 1) slice numbers, never across cases.
+    case : (N,) number of the case in `case_ids`.
+    voxel_ml : (N,) volume of one network pixel times its slice's weight.
+    case_ids : the cases in order.
+    """
+
+    hu: torch.Tensor
+    labels: torch.Tensor
+    neighbors: torch.Tensor
+    case: torch.Tensor
+    voxel_ml: torch.Tensor
+    case_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how hard to train.
+
+    `positive_share` of each batch holds blood: most slices of a head show none.
+    """
+
+    steps: int = 900
+    batch_size: int = 12
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    positive_share: float = 0.6
+    ema_decay: float = 0.99
+    validate_every: int = 150
+    seed: int = 0
+
+
+def _load_case(case_id: str, image: Path, mask: Path, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    scan = read_scan(image)
+    labels, grid = read_mask(mask)
+    check_same_grid(case_id, scan.grid, grid)
+    cpu = torch.device("cpu")
+    view = look_at(scan.hu, scan.grid, settings)
+    hu = crop(scan.hu, view, settings, cpu, AIR_HU).round().clamp(-1024, 3071).to(torch.int16)
+    # Averaging each label's indicator and taking the largest keeps volume; nearest-neighbor sampling would not.
+    shares = torch.stack([crop((labels == label), view, settings, cpu, 0) for label in range(1, settings.classes)], 1)
+    background = 1 - shares.sum(1, keepdim=True)
+    pixel_ml = settings.pixel_mm**2 / 1000
+    small = torch.cat([background, shares], 1).argmax(1).to(torch.uint8)
+    return hu.numpy(), small.numpy(), scan.grid.slice_weights_mm * pixel_ml
+
+
+def load_slices(cases: pd.DataFrame, folder: Path, settings: Settings, device: torch.device, jobs: int = 2) -> Slices:
+    """Read the scans and masks of `cases` (columns case_id, image, reference_mask; paths from `folder`).
+
+    Raises
+    ------
+    ValueError
+        There is no case, or none of them holds blood.
+    ScanError
+        Names the case whose mask and image differ in shape or affine.
+    """
+    if cases.empty:
+        raise ValueError("no case to load: this split is empty")
+    loaded = joblib.Parallel(n_jobs=jobs, prefer="threads")(
+        joblib.delayed(_load_case)(row.case_id, folder / row.image, folder / row.reference_mask, settings)
+        for row in cases.itertuples()
+    )
+    hu, labels, weights = zip(*loaded, strict=True)
+    starts = np.cumsum([0, *(len(part) for part in hu)])
+    neighbors = torch.cat(
+        [neighbor_index(len(part), settings.neighbors) + int(start) for part, start in zip(hu, starts, strict=False)]
+    )
+    case = torch.from_numpy(np.repeat(np.arange(len(hu)), [len(part) for part in hu]))
+    slices = Slices(
+        torch.from_numpy(np.concatenate(hu)).to(device),
+        torch.from_numpy(np.concatenate(labels)).to(device),
+        neighbors.to(device),
+        case.to(device),
+        torch.from_numpy(np.concatenate(weights)).float().to(device),
+        tuple(cases["case_id"]),
+    )
+    if not bool((slices.labels > 0).any()):
+        raise ValueError(f"none of the {len(hu)} cases of this split holds a labeled voxel: nothing to learn")
+    return slices
+
+
+def _augment(stack: torch.Tensor, labels: torch.Tensor, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random rotation, scale, shift, mirror and HU changes of (B, C, H, W) HU and (B, H, W) labels, on their device."""
+    batch, device = stack.shape[0], stack.device
+
+    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
+        return torch.rand(batch, *shape, generator=random, device=device) * (high - low) + low
+
+    angle = uniform(-0.3, 0.3)
+    scale = uniform(0.88, 1.12)
+    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    theta = torch.zeros(batch, 2, 3, device=device)
+    # grid_sample's x is the last axis (front to back), y the one from side to side, which may be mirrored
+    theta[:, 0, 0] = torch.cos(angle) / scale
+    theta[:, 0, 1] = -torch.sin(angle) / scale
+    theta[:, 1, 0] = torch.sin(angle) / scale * mirror
+    theta[:, 1, 1] = torch.cos(angle) / scale * mirror
+    theta[:, :, 2] = uniform(-0.08, 0.08, 2)
+    grid = F.affine_grid(theta, [batch, 1, *stack.shape[2:]], align_corners=False)
+    moved = F.grid_sample(stack - AIR_HU, grid, align_corners=False) + AIR_HU
+    turned = F.grid_sample(labels[:, None].float(), grid, mode="nearest", align_corners=False)[:, 0].long()
+    moved = moved * uniform(0.96, 1.04, 1, 1, 1) + uniform(-4, 4, 1, 1, 1)
+    noise = torch.randn(moved.shape, generator=random, device=device)
+    return moved + noise * uniform(0, 5, 1, 1, 1), turned
+
+
+def _batch(slices: Slices, recipe: Recipe, blood: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """Slice numbers of one batch; those with blood are drawn so that each label present comes equally often."""
+    n_blood = round(recipe.positive_share * recipe.batch_size)
+    anywhere = torch.randint(len(slices.hu), (recipe.batch_size - n_blood,), generator=random, device=slices.hu.device)
+    return torch.cat([torch.multinomial(blood, n_blood, replacement=True, generator=random), anywhere])
+
+
+def _blood_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """(N,) sampling weight of each slice: every label's slices share one unit between them."""
+    weights = torch.zeros(len(labels), device=labels.device)
+    for label in range(1, classes):
+        present = (labels == label).flatten(1).any(1).float()
+        weights += present / present.sum().clamp(min=1)
+    return weights
+
+
+def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy plus soft Dice over the batch of each label present (Milletari et al. 2016, with sums, not squares)."""
+    logits = logits.float()
+    cross_entropy = F.cross_entropy(logits, labels)
+    probability = logits.softmax(1)[:, 1:]
+    target = F.one_hot(labels, logits.shape[1]).movedim(-1, 1)[:, 1:].float()
+    axes = (0, 2, 3)
+    dice = (2 * (probability * target).sum(axes) + 1) / (probability.sum(axes) + target.sum(axes) + 1)
+    present = target.sum(axes) > 0
+    return cross_entropy + 1 - dice[present].mean() if bool(present.any()) else cross_entropy
+
+
+@torch.no_grad()
+def predict_slices(network: torch.nn.Module, slices: Slices, settings: Settings, batch: int = 16) -> torch.Tensor:
+    """(N, H, W) uint8 label of every slice at network resolution."""
+    network.eval()
+    device = slices.hu.device
+    out = []
+    for rows in slices.neighbors.split(batch):
+        stack = slices.hu[rows].float()
+        with torch.autocast(device.type, autocast_dtype(device)):
+            logits = network(channels(stack, settings))
+        out.append(logits.argmax(1).to(torch.uint8))
+    return torch.cat(out)
+
+
+def case_volumes(labels: torch.Tensor, slices: Slices) -> torch.Tensor:
+    """(cases,) ml of blood of each case in labels (N, H, W) at network resolution."""
+    per_slice = (labels > 0).flatten(1).sum(1) * slices.voxel_ml
+    return torch.zeros(len(slices.case_ids), device=labels.device).index_add_(0, slices.case, per_slice)
+
+
+def validate(network: torch.nn.Module, slices: Slices, settings: Settings) -> float:
+    """Mean over cases of Dice of blood, averaged with the mean over labels present, at network resolution, 0..1."""
+    predicted = predict_slices(network, slices, settings)
+
+    def sums(mask: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros(len(slices.case_ids), device=mask.device)
+        return total.index_add_(0, slices.case, mask.flatten(1).sum(1).float())
+
+    def dice(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return 2 * sums(a & b) / (sums(a) + sums(b))
+
+    scores = [dice(slices.labels > 0, predicted > 0).nan_to_num(1.0).mean()]
+    for label in range(1, settings.classes):
+        reference = slices.labels == label
+        present = sums(reference) > 0
+        if bool(present.any()):
+            scores.append(dice(reference, predicted == label)[present].mean())
+    return float((scores[0] + torch.stack(scores[1:]).mean()) / 2)
+
+
+def train(
+    slices: Slices,
+    validation: Slices,
+    settings: Settings,
+    recipe: Recipe,
+    report: Callable[[dict], None] = lambda row: None,
+) -> tuple[torch.nn.Module, pd.DataFrame]:
+    """Train on `slices`, keep the averaged weights that are best on `validation`.
+
+    Returns
+    -------
+    network : best network, in evaluation mode.
+    history : one row per validation: step, loss (mean since the last row), validation_dice, learning_rate.
+
+    Raises
+    ------
+    RuntimeError
+        The loss is not finite; names the cases of the batch.
+    """
+    device = slices.hu.device
+    torch.manual_seed(recipe.seed)
+    random = torch.Generator(device).manual_seed(recipe.seed)
+    network = build_network(settings).to(device)
+    # Averaged weights (EMA) generalize better than the last ones and cost one multiplication a step.
+    decay = recipe.ema_decay
+    averaged = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay), use_buffers=True
+    )
+    optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
+    blood = _blood_weights(slices.labels, settings.classes)
+    half = autocast_dtype(device)
+
+    history, best, best_state = [], -1.0, None
+    running = torch.zeros((), device=device)
+    since = 0
+    for step in range(1, recipe.steps + 1):
+        network.train()
+        rows = _batch(slices, recipe, blood, random)
+        stack, labels = _augment(slices.hu[slices.neighbors[rows]].float(), slices.labels[rows].long(), random)
+        with torch.autocast(device.type, half):
+            logits = network(channels(stack, settings))
+        loss = _loss(logits, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+        averaged.update_parameters(network)
+        running += loss.detach()
+        since += 1
+        if step % recipe.validate_every == 0 or step == recipe.steps:
+            mean_loss = float(running) / since
+            if not math.isfinite(mean_loss):
+                names = sorted({slices.case_ids[int(number)] for number in slices.case[rows]})
+                raise RuntimeError(f"loss is {mean_loss} at step {step}; last batch: {', '.join(names)}")
+            score = validate(averaged.module, validation, settings)
+            row = {
+                "step": step,
+                "loss": mean_loss,
+                "validation_dice": score,
+                "learning_rate": schedule.get_last_lr()[0],
+            }
+            history.append(row)
+            report(row)
+            running.zero_()
+            since = 0
+            if score > best:
+                best = score
+                best_state = {name: value.clone() for name, value in averaged.module.state_dict().items()}
+    network.load_state_dict(best_state)
+    return network.eval(), pd.DataFrame(history)
+
+
+def volume_calibration(reference_ml: np.ndarray, predicted_ml: np.ndarray, level: float = 0.9) -> dict:
+    """Split conformal half-width of the volume interval, in units of (predicted volume + 1 ml).
+
+    Source: Lei et al., JASA 2018;113:1094, split conformal with residuals scaled by a difficulty estimate.
+    With n validation cases the quantile is the ceil((n + 1) * level)-th smallest; too few cases give None.
+    """
+    scores = np.sort(np.abs(np.asarray(reference_ml) - predicted_ml) / (np.asarray(predicted_ml) + 1))
+    rank = math.ceil((len(scores) + 1) * level)
+    factor = float(scores[rank - 1]) if rank <= len(scores) else None
+    return {"level": level, "n": len(scores), "factor": factor}
+
+
+def data_hash(slices: Slices) -> str:
+    """SHA-256 of the pixels and labels of a split, for the weights' card."""
+    digest = hashlib.sha256(slices.hu.cpu().numpy().tobytes())
+    digest.update(slices.labels.cpu().numpy().tobytes())
+    return digest.hexdigest()

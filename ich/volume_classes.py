@@ -1,0 +1,197 @@
+"""Volumes as classes and decisions: kappa, thresholds, reclassification, false expansion."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import norm
+from statsmodels.stats.inter_rater import cohens_kappa
+
+from ich.comparison import CLINIC_EDGES_ML, group_labels, volume_group, wilson
+from ich.pairs import flat, pair
+from ich.resampling import resampled_counts
+
+ICH_SCORE_ML = 30.0  # Hemphill, Stroke 2001;32:891: one point from 30 ml
+THRESHOLDS_ML = (15.0, 30.0, 60.0)
+EXPANSION_ML = 6.0
+EXPANSION_SHARE = 0.33
+
+
+@dataclass(frozen=True)
+class Kappa:
+    """Agreement of two classifications beyond chance."""
+
+    n: int
+    observed: float  # share in the same class
+    kappa: float  # NaN where both put every case into one and the same class
+    kappa_ci: tuple[float, float]
+    weights: str  # "none", "linear" or "quadratic"
+
+    def row(self) -> dict:
+        """Flat record for a table."""
+        return flat(asdict(self))
+
+
+def kappa(counts: ArrayLike, weights: str = "linear", confidence: float = 0.95) -> Kappa:
+    """Cohen's kappa of a square table of counts.
+
+    Raises
+    ------
+    ValueError : the table is not square, holds no case or a negative count, or the weights have another name.
+
+    Source: Fleiss, Cohen & Everitt, Psychol Bull 1969;72:323 (standard error).
+    """
+    table = np.asarray(counts, dtype=float)
+    kinds = {"none": None, "linear": "linear", "quadratic": "quadratic"}
+    if table.ndim != 2 or table.shape[0] != table.shape[1] or table.sum() <= 0 or (table < 0).any():
+        raise ValueError(f"counts: got shape {table.shape} with {table.sum():g} cases, wanted a square table of counts")
+    if weights not in kinds:
+        raise ValueError(f"weights: got {weights!r}, wanted one of {', '.join(kinds)}")
+    n, observed = int(table.sum()), float(np.trace(table) / table.sum())
+    if (table.sum(axis=0) == n).any() and (table.sum(axis=1) == n).any() and observed == 1:
+        return Kappa(n, observed, float("nan"), (float("nan"), float("nan")), weights)
+    found = cohens_kappa(table, wt=kinds[weights])
+    half = float(norm.ppf((1 + confidence) / 2)) * float(found.std_kappa)
+    value = float(found.kappa)
+    return Kappa(n, observed, value, (max(-1.0, value - half), min(1.0, value + half)), weights)
+
+
+def confusion(
+    method: ArrayLike, reference: ArrayLike, edges_ml: Sequence[float] = CLINIC_EDGES_ML
+) -> pd.DataFrame:
+    """Counts of cases by reference class (rows) and method class (columns), every class shown."""
+    pairs = pair(method, reference, minimum=1)
+    found = pd.crosstab(
+        volume_group(pairs.reference, edges_ml).rename("reference"),
+        volume_group(pairs.method, edges_ml).rename("method"),
+        dropna=False,
+    )
+    labels = group_labels(edges_ml)
+    return found.reindex(index=labels, columns=labels, fill_value=0).rename_axis(index="reference", columns="method")
+
+
+def threshold_confusion(method: ArrayLike, reference: ArrayLike, threshold_ml: float = ICH_SCORE_ML) -> pd.DataFrame:
+    """Counts below and from one threshold on, reference in rows."""
+    pairs = pair(method, reference, minimum=1)
+    labels = [f"<{threshold_ml:g}", f"≥{threshold_ml:g}"]
+    counts = np.zeros((2, 2), dtype=int)
+    np.add.at(counts, ((pairs.reference >= threshold_ml).astype(int), (pairs.method >= threshold_ml).astype(int)), 1)
+    index, columns = pd.Index(labels, name="reference"), pd.Index(labels, name="method")
+    return pd.DataFrame(counts, index=index, columns=columns)
+
+
+def threshold_accuracy(
+    method: ArrayLike,
+    reference: ArrayLike,
+    thresholds_ml: Sequence[float] = THRESHOLDS_ML,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Sensitivity and specificity of "at least so many ml" with Wilson intervals.
+
+    Returns
+    -------
+    One row per threshold: threshold_ml, n, n_positive (reference), sensitivity, its interval, specificity, its
+    interval. Without positive (negative) cases the sensitivity (specificity) is NaN.
+    """
+    rows = []
+    for threshold in thresholds_ml:
+        counts = threshold_confusion(method, reference, threshold).to_numpy()
+        positive, negative = int(counts[1].sum()), int(counts[0].sum())
+        row = {"threshold_ml": float(threshold), "n": positive + negative, "n_positive": positive}
+        row["sensitivity"] = counts[1, 1] / positive if positive else float("nan")
+        row["sensitivity_ci"] = wilson(int(counts[1, 1]), positive, confidence)
+        row["specificity"] = counts[0, 0] / negative if negative else float("nan")
+        row["specificity_ci"] = wilson(int(counts[0, 0]), negative, confidence)
+        rows.append(flat(row))
+    return pd.DataFrame(rows)
+
+
+def reclassification(
+    method: ArrayLike, reference: ArrayLike, threshold_ml: float = ICH_SCORE_ML, confidence: float = 0.95
+) -> dict:
+    """Cases whose ICH-score volume point changes when the method replaces the reference.
+
+    Returns
+    -------
+    threshold_ml, n, gained (method gives a point, reference none), lost, share (gained and lost), share_ci (Wilson).
+    """
+    counts = threshold_confusion(method, reference, threshold_ml).to_numpy()
+    gained, lost, n = int(counts[0, 1]), int(counts[1, 0]), int(counts.sum())
+    interval = wilson(gained + lost, n, confidence)
+    share = (gained + lost) / n
+    return {"threshold_ml": threshold_ml, "n": n, "gained": gained, "lost": lost, "share": share, "share_ci": interval}
+
+
+@dataclass(frozen=True)
+class FalseExpansion:
+    """How often a hematoma that did not grow would be called expanded (>33 % or >6 ml)."""
+
+    n: int
+    replaced: int  # cases: reference at baseline, method at follow-up
+    replaced_share: float
+    replaced_share_ci: tuple[float, float]  # Wilson
+    repeated_share: float  # method at both times
+    repeated_share_ci: tuple[float, float]  # bootstrap over cases
+    n_resamples: int
+
+    def row(self) -> dict:
+        """Flat record for a table."""
+        return flat(asdict(self))
+
+
+def expanded(baseline_ml: ArrayLike, follow_up_ml: ArrayLike) -> np.ndarray:
+    """Whether growth exceeds 33 % or 6 ml. Source: Brouwers et al., JAMA Neurol 2014;71:158."""
+    first, second = np.asarray(baseline_ml, dtype=float), np.asarray(follow_up_ml, dtype=float)
+    return (second > (1 + EXPANSION_SHARE) * first) | (second - first > EXPANSION_ML)
+
+
+def false_expansion(
+    method: ArrayLike,
+    reference: ArrayLike,
+    *,
+    edges_ml: Sequence[float] = CLINIC_EDGES_ML,
+    confidence: float = 0.95,
+    seed: int = 0,
+    n_resamples: int = 2000,
+) -> FalseExpansion:
+    """The rate of "expansion" that measurement error alone would cause in hematomas that stay as they are.
+
+    Two designs. Replaced: the reference is measured at baseline and the method at follow-up, counted directly.
+    Repeated: the method is used at both times. Case i errs at baseline as it did here; at follow-up it takes the
+    relative error of another case j of its volume group, over all ordered pairs of a group. The two errors are
+    independent then; a method that errs alike on one hematoma twice does better.
+
+    Returns
+    -------
+    FalseExpansion : the repeated share is NaN where no group holds two cases with a positive reference.
+    """
+    pairs = pair(method, reference, minimum=1)
+    replaced = int(expanded(pairs.reference, pairs.method).sum())
+    events, partners = np.zeros((pairs.n, pairs.n)), np.zeros((pairs.n, pairs.n))
+    group = volume_group(pairs.reference, edges_ml).cat.codes.to_numpy()
+    for code in np.unique(group[pairs.reference > 0]):
+        inside = np.flatnonzero((group == code) & (pairs.reference > 0))
+        follow_up = np.outer(pairs.reference[inside], pairs.method[inside] / pairs.reference[inside])
+        block = np.ix_(inside, inside)
+        partners[block] = 1 - np.eye(inside.size)
+        events[block] = partners[block] * expanded(pairs.method[inside, None], follow_up)
+    counts = resampled_counts(pairs.n, n_resamples, seed).astype(float)
+    # A case drawn twice is its own partner no more than a case drawn once.
+    upper = np.einsum("bi,bi->b", counts @ events, counts)
+    lower = np.einsum("bi,bi->b", counts @ partners, counts)
+    share, interval = float("nan"), (float("nan"), float("nan"))
+    if partners.sum() > 0:
+        share = float(events.sum() / partners.sum())
+        ends = np.quantile(upper[lower > 0] / lower[lower > 0], [(1 - confidence) / 2, (1 + confidence) / 2])
+        interval = (float(ends[0]), float(ends[1]))
+    return FalseExpansion(
+        n=pairs.n,
+        replaced=replaced,
+        replaced_share=replaced / pairs.n,
+        replaced_share_ci=wilson(replaced, pairs.n, confidence),
+        repeated_share=share,
+        repeated_share_ci=interval,
+        n_resamples=n_resamples,
+    )

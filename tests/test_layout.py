@@ -1,0 +1,100 @@
+"""The house stays in order: who imports whom, one place for dependencies, no number in README without a table."""
+
+import ast
+import csv
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# A module imports only from modules before it.
+ORDER = (ROOT / "ich" / "__init__.py").read_text().split("Modules, each importing only from those before it:")[-1]
+MODULES = re.findall(r"^- (\w+):", ORDER, re.MULTILINE)
+
+
+def test_every_module_has_its_place():
+    assert sorted(MODULES) == sorted(path.stem for path in (ROOT / "ich").glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_follow_the_order(name):
+    tree = ast.parse((ROOT / "ich" / f"{name}.py").read_text())
+    used = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "ich":
+            used |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ich."):
+            used.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            used |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("ich.")}
+    later = [module for module in used if MODULES.index(module) >= MODULES.index(name)]
+    assert not later, f"{name} imports {later}, which stand after it"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "cli"])
+def test_modules_stay_small(name):
+    lines = (ROOT / "ich" / f"{name}.py").read_text().count("\n")
+    assert lines <= 420, f"{name} has {lines} lines: it may hold two ideas"
+
+
+def requirements():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["dev"]]
+
+
+def locked():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(pin.name): next(iter(pin.specifier)) for pin in pins}
+
+
+def test_every_dependency_is_locked_within_its_range():
+    pins = locked()
+    for requirement in requirements():
+        pin = pins[canonicalize_name(requirement.name)]
+        assert pin.operator == "=="
+        assert requirement.specifier.contains(pin.version), f"{requirement}: locked to {pin.version}"
+
+
+def test_torch_is_pinned():
+    assert locked()["torch"].version == "2.13.0"
+
+
+def test_installed_versions_satisfy_the_project():
+    for requirement in requirements():
+        version = importlib.metadata.version(requirement.name)
+        assert requirement.specifier.contains(version.split("+")[0]), f"{requirement}: {version} is installed"
+
+
+def test_conda_environment_takes_its_dependencies_from_the_project():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [Requirement(entry) for entry in environment["dependencies"] if isinstance(entry, str)]
+    pip = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert [entry.name for entry in conda] == ["python", "pip"]
+    assert pip == [["-e .[dev]"]]
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert wanted == ">=3.11"
+    assert conda[0].specifier.contains("3.11")
+    assert not conda[0].specifier.contains("3.10")
+
+
+def test_readme_numbers_stand_in_the_demo_tables():
+    """README marks each number as `<!-- table:column:row key -->number`; the table must hold it."""
+    marks = re.findall(r"<!-- (\w+):(\w+):([^>]*?) -->(-?[\d.]+)", (ROOT / "README.md").read_text())
+    assert marks, "README quotes no number"
+    for table, column, key, shown in marks:
+        rows = list(csv.DictReader((ROOT / "reports" / "demo" / "tables" / f"{table}.csv").open()))
+        wanted = dict(part.split("=", 1) for part in key.split(",")) if key else {}
+        found = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+        assert len(found) == 1, f"{table}: {len(found)} rows have {key}"
+        digits = len(shown.partition(".")[2])
+        assert float(shown) == pytest.approx(float(found[0][column]), abs=0.5000001 * 10**-digits), (
+            f"{table} {key}: {column} is {found[0][column]}, README says {shown}"
+        )

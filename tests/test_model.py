@@ -1,0 +1,105 @@
+"""What the network sees of a scan can be brought back to the scan's own voxels, and weights carry their settings."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ich import model
+from ich.scan import Grid, Scan
+
+SETTINGS = model.Settings(channels=(4, 8), strides=(2,))
+CPU = torch.device("cpu")
+
+
+def head(shape=(256, 240, 6), spacing=(0.9, 0.9), center=(128, 120), radius_mm=80):
+    """A ball of soft tissue in air, with a thin head rest below it, and the grid it lies on."""
+    i, j = np.ogrid[: shape[0], : shape[1]]
+    disc = ((i - center[0]) * spacing[0]) ** 2 + ((j - center[1]) * spacing[1]) ** 2 < radius_mm**2
+    hu = np.full(shape, -1000, np.int16)
+    hu[disc] = 35
+    hu[:, -3:] = 200
+    affine = np.diag([-spacing[0], -spacing[1], 5.0, 1.0])
+    return hu, Grid(shape, spacing, np.arange(shape[2]) * 5.0, affine, 0.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "center"),
+    [((256, 240, 6), (0.9, 0.9), (128, 120)), ((512, 512, 4), (0.45, 0.45), (200, 300)), ((160, 200, 3), (1.2, 1.0), (75, 90))],
+)  # fmt: skip
+def test_view_is_centered_on_the_head_and_can_be_undone(shape, spacing, center):
+    hu, grid = head(shape, spacing, center)
+    view = model.look_at(hu, grid, SETTINGS)
+    for axis in (0, 1):
+        assert view.start[axis] + view.extent[axis] / 2 == pytest.approx(center[axis], abs=3)
+        assert view.extent[axis] * spacing[axis] == pytest.approx(SETTINGS.size * SETTINGS.pixel_mm, rel=0.01)
+    i, j = np.ogrid[: shape[0], : shape[1]]
+    lesion = ((i - center[0]) * spacing[0]) ** 2 + ((j - center[1] - 10) * spacing[1]) ** 2 < 25**2
+    mask = np.repeat(lesion[:, :, None], shape[2], 2)
+    seen = model.crop(mask, view, SETTINGS, CPU, 0)
+    # 25 mm radius: the area on network pixels is that of the disc
+    assert float(seen[0].sum()) * SETTINGS.pixel_mm**2 == pytest.approx(np.pi * 25**2, rel=0.02)
+    back = model.uncrop(seen[:, None], view, shape[:2])[:, 0].permute(1, 2, 0).numpy() > 0.5
+    overlap = 2 * (back & mask).sum() / (back.sum() + mask.sum())
+    assert overlap > 0.985
+
+
+def test_air_fills_what_lies_beyond_the_image():
+    hu, grid = head((100, 100, 3), (1.0, 1.0), (50, 50), radius_mm=45)
+    seen = model.crop(hu, model.look_at(hu, grid, SETTINGS), SETTINGS, CPU, model.AIR_HU)
+    assert seen.shape == (3, SETTINGS.size, SETTINGS.size)
+    assert float(seen[:, 0, 0].max()) == model.AIR_HU
+
+
+def test_end_slices_are_their_own_neighbors():
+    assert model.neighbor_index(3, 1).tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 2]]
+
+
+def test_channels_are_windows_of_hu():
+    stack = torch.tensor([-1000.0, 40.0, 160.0]).reshape(1, 3, 1, 1)  # neighbor, center, neighbor
+    values = model.channels(stack, model.Settings())[0, :, 0, 0].tolist()
+    assert values == pytest.approx([0, 0.5, 1, 0])  # (40 + 20) / 120; the center is below the bone window
+
+
+def test_weights_carry_their_settings(tmp_path):
+    network = model.build_network(SETTINGS).eval()
+    model.save_weights(network, SETTINGS, tmp_path, trained_on="nothing")
+    loaded, settings, card = model.load_weights(tmp_path, CPU)
+    assert settings == SETTINGS
+    assert card["trained_on"] == "nothing"
+    image = torch.rand(1, 4, 144, 144)
+    torch.testing.assert_close(loaded(image), network(image))
+
+
+def test_changed_weights_are_refused(tmp_path):
+    model.save_weights(model.build_network(SETTINGS), SETTINGS, tmp_path)
+    card = json.loads((tmp_path / "settings.json").read_text())
+    (tmp_path / "settings.json").write_text(json.dumps(card | {"sha256": "0" * 64}))
+    with pytest.raises(ValueError, match="SHA-256"):
+        model.load_weights(tmp_path, CPU)
+
+
+def test_missing_weights_say_how_to_get_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make study"):
+        model.load_weights(tmp_path, CPU)
+
+
+def test_prediction_is_on_the_native_grid():
+    from ich.predict import predict
+
+    hu, grid = head((256, 240, 6))
+    network = model.build_network(SETTINGS).eval()
+    with torch.no_grad():  # a network that calls everything ventricular
+        for parameter in network.parameters():
+            parameter.zero_()
+        last = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)][-1]
+        last.bias[2] = 1.0
+    result = predict(network, SETTINGS, Scan(grid, hu, "nifti"))
+    assert result.labels.shape == hu.shape
+    assert set(np.unique(result.labels)) == {0, 2}
+    view = model.look_at(hu, grid, SETTINGS)
+    box = [range(max(s, 0), min(s + e, n)) for s, e, n in zip(view.start, view.extent, hu.shape, strict=False)]
+    expected_ml = len(box[0]) * len(box[1]) * 6 * 0.9 * 0.9 * 5 / 1000
+    assert result.volume_ml == pytest.approx(expected_ml)
+    assert result.volume_by_label_ml[1] == 0

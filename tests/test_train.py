@@ -1,0 +1,102 @@
+"""Training learns, repeats itself, never reads the test split, and says what is wrong with its input."""
+
+import math
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ich import model, train
+
+SETTINGS = model.Settings(pixel_mm=4.0, size=48, channels=(8, 16), strides=(2,))
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """One thread adds in one order, so that two trainings can be equal."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory):
+    """Eight discs of 35 HU in air with one ball of 65 HU each: blood that a threshold finds."""
+    folder = tmp_path_factory.mktemp("discs")
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(8):
+        i, j, k = np.ogrid[:90, :90, :6]
+        hu = np.where((i - 45) ** 2 + (j - 45) ** 2 + 0 * k < 40**2, 35, -1000)
+        ci, cj = rng.integers(30, 60, 2)
+        ball = (i - ci) ** 2 + (j - cj) ** 2 + 4 * (k - 3) ** 2 < 10**2
+        hu = np.where(ball, 65, hu) + rng.normal(0, 3, hu.shape)
+        affine = np.diag([-2.0, -2.0, 5.0, 1.0])
+        nibabel.save(nibabel.Nifti1Image(hu.astype(np.int16), affine), folder / f"{number}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(ball.astype(np.uint8), affine), folder / f"{number}_mask.nii.gz")
+        rows.append({"case_id": str(number), "image": f"{number}.nii.gz", "reference_mask": f"{number}_mask.nii.gz"})
+    return folder, pd.DataFrame(rows)
+
+
+def test_slices_keep_the_volume_of_the_masks(discs):
+    folder, cases = discs
+    slices = train.load_slices(cases, folder, SETTINGS, CPU)
+    native = [nibabel.load(folder / name).get_fdata().sum() * 0.02 for name in cases["reference_mask"]]  # 20 mm3 voxels
+    assert train.case_volumes(slices.labels, slices).numpy() == pytest.approx(native, rel=0.08)  # 4 mm pixels
+    assert slices.hu.shape == (48, 48, 48)
+    assert (slices.case[slices.neighbors] == slices.case[:, None]).all(), "a neighbor lies in another case"
+
+
+def test_training_learns_and_repeats_itself(discs):
+    folder, cases = discs
+    part, held = (train.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:6], cases[6:]))
+    recipe = train.Recipe(steps=60, batch_size=6, validate_every=30, seed=3, ema_decay=0.9)
+    network, history = train.train(part, held, SETTINGS, recipe)
+    assert history["step"].tolist() == [30, 60]
+    assert history["loss"].iloc[-1] < 0.5 * history["loss"].iloc[0]
+    assert history["validation_dice"].max() > 0.8
+    again, _ = train.train(part, held, SETTINGS, recipe)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_loss_that_is_not_finite_names_the_cases(discs):
+    folder, cases = discs
+    part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
+    recipe = train.Recipe(steps=4, batch_size=4, learning_rate=math.inf, validate_every=2)
+    with pytest.raises(RuntimeError, match=r"loss is nan at step \d; last batch: .*[01]"):
+        train.train(part, part, SETTINGS, recipe)
+
+
+def test_empty_split_is_an_error(discs):
+    folder, cases = discs
+    with pytest.raises(ValueError, match="this split is empty"):
+        train.load_slices(cases[:0], folder, SETTINGS, CPU)
+
+
+def test_split_without_blood_is_an_error(discs, tmp_path):
+    folder, cases = discs
+    affine = np.diag([-2.0, -2.0, 5.0, 1.0])
+    nibabel.save(nibabel.Nifti1Image(np.zeros((90, 90, 6), np.uint8), affine), tmp_path / "empty.nii.gz")
+    rows = cases[:1].assign(image=str(folder / "0.nii.gz"), reference_mask="empty.nii.gz")
+    with pytest.raises(ValueError, match="nothing to learn"):
+        train.load_slices(rows, tmp_path, SETTINGS, CPU)
+
+
+def test_mask_on_another_grid_names_the_case(discs, tmp_path):
+    folder, cases = discs
+    nibabel.save(nibabel.Nifti1Image(np.ones((80, 90, 6), np.uint8), np.diag([-2.0, -2.0, 5.0, 1.0])), tmp_path / "m.nii.gz")
+    rows = cases[:1].assign(image=str(folder / "0.nii.gz"), reference_mask="m.nii.gz")
+    with pytest.raises(ValueError, match=r"case 0: shape \(90, 90, 6\).*\(80, 90, 6\)"):
+        train.load_slices(rows, tmp_path, SETTINGS, CPU)
+
+
+def test_conformal_factor_is_an_order_statistic():
+    # nine residuals of 1..9 ml at a prediction of 1 ml: with level 0.9 the ninth smallest, over 1 + 1 ml
+    found = train.volume_calibration(np.arange(2.0, 11.0), np.ones(9), level=0.9)
+    assert found["factor"] == pytest.approx(4.5)
+    assert train.volume_calibration(np.arange(2.0, 6.0), np.ones(4), level=0.9)["factor"] is None
