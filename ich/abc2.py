@@ -5,18 +5,32 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ich.components import SMALL_COMPONENT_ML, Box, bounding_box, label_components, shifted
+from ich.components import SMALL_COMPONENT_ML, Box, bounding_box, label_components, layers_first, shifted
 from ich.hull import Diameters, diameters
 from ich.scan import slice_weights_mm
 
+ROW = (
+    "volume_ml", "a_mm", "b_mm", "c_mm", "abc2_ml", "c_kothari_mm", "abc2_kothari_ml", "abc3_ml",
+    "two_thirds_sh_ml", "b_width_mm", "abc2_width_ml", "index_slice",
+)  # fmt: skip
+
+# Printed word for word in every report.
 RULE = """\
-Index slice: the acquisition slice with the largest lesion area (a tie: the middle one). Never resampled before measuring.
-Points: the lesion's boundary at the edge midpoints of its pixels, times the in-plane spacing.
-A: longest distance between two points of the convex hull. A tie: the pair with the larger B.
-B: longest chord of the convex hull perpendicular to A (width rule: the hull's extent perpendicular to A).
-C: sum over slices with lesion of the slice's weight, half the distance to its neighbors on both sides, along the slice normal.
-C, Kothari: slice area > 75 % of the index slice counts 1, 25-75 % counts 0.5, < 25 % counts 0.
-Volume = A x B x C / 2000 ml. Components share a face, edge or corner; small ones are below 0.1 ml."""
+- Index slice: the acquisition slice with the largest lesion area (a tie: the middle one). Never resample
+  before measuring.
+- Points: the lesion's boundary at the *edge midpoints* of its pixels (the 0.5 level of marching squares),
+  times the in-plane spacing. Pixel centers are up to a pixel short, corners up to 1.3 pixels long.
+- A: longest distance between two points of the convex hull. A tie: the pair with the larger B.
+- B: longest chord of the convex hull perpendicular to A. (Projected width is a different number: a 40 x 20 mm
+  rectangle has chord 22.4 mm and width 35.8 mm.)
+- C, primary: number of slices with lesion x slice spacing, from the slice *positions* (not the SliceThickness
+  tag), each slice weighing half the distance to its neighbors on both sides, so mixed 4 and 7 mm spacing is
+  right; with gantry tilt the distance is along the slice normal.
+- C, Kothari: slice area > 75 % of the index slice counts 1, 25-75 % counts 0.5, < 25 % counts 0.
+- Volume = A·B·C/2000 ml. Whole mask is primary; the sum over connected components, and the mask without
+  components < 0.1 ml, are sensitivity rows.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class ABC2:
@@ -96,14 +110,12 @@ class ABC2:
 
     def row(self) -> dict:
         """Lengths and volumes under the names of the `measure` columns."""
-        names = ("a_mm", "b_mm", "c_mm", "abc2_ml", "c_kothari_mm", "abc2_kothari_ml", "abc3_ml", "two_thirds_sh_ml")
-        row = {name: getattr(self, name) for name in ("volume_ml", *names, "b_width_mm", "abc2_width_ml")}
-        return row | {"index_slice": self.index_slice}
+        return {name: getattr(self, name) for name in ROW}
 
 
 @dataclass(frozen=True, eq=False)
 class Variants:
-    """ABC/2 of the whole mask (primary) and the two sensitivity rows: per component, and without small ones."""
+    """ABC/2 of the whole mask (primary) and two sensitivity rows: per component, and without small ones."""
 
     whole: ABC2
     components: tuple[ABC2, ...]  # largest first
@@ -136,14 +148,15 @@ class Variants:
         return head | whole | tail
 
     def rows(self) -> list[dict]:
-        """One row per variant: whole mask, sum over components (lengths do not add up: NaN), filtered mask."""
-        lengths = dict.fromkeys(("a_mm", "b_mm", "c_mm", "c_kothari_mm", "b_width_mm"), float("nan"))
-        volumes = [name for name in self.whole.row() if name.endswith("_ml")]
-        total = {name: math.fsum(getattr(part, name) for part in self.components) for name in volumes}
+        """One row per variant. Volumes add up over components; lengths do not and are NaN there."""
+        total: dict = dict.fromkeys(ROW, float("nan")) | {"index_slice": None}
+        for name in ROW:
+            if name.endswith("_ml"):
+                total[name] = math.fsum(getattr(part, name) for part in self.components)
         kept = sum(part.volume_ml >= SMALL_COMPONENT_ML for part in self.components)
         return [
             {"variant": "whole mask", "n_components": self.n_components, **self.whole.row()},
-            {"variant": "component sum", "n_components": self.n_components, **total, **lengths, "index_slice": None},
+            {"variant": "component sum", "n_components": self.n_components, **total},
             {"variant": "without components < 0.1 ml", "n_components": kept, **self.filtered.row()},
         ]
 
@@ -180,7 +193,7 @@ def abc2(
     """
     mask, spacing, weights = _checked(mask, spacing_mm, positions_mm, b_rule, thickness_mm)
     box = bounding_box(mask)
-    return _measure(mask[box], box, spacing, weights, b_rule)
+    return _measure(layers_first(mask[box]), box, spacing, weights, b_rule)
 
 
 def abc2_variants(
@@ -197,7 +210,7 @@ def abc2_variants(
     """
     mask, spacing, weights = _checked(mask, spacing_mm, positions_mm, b_rule, thickness_mm)
     box = bounding_box(mask)
-    crop = mask[box]
+    crop = layers_first(mask[box])
     whole = _measure(crop, box, spacing, weights, b_rule)
     labels, boxes = label_components(crop)
     parts = [whole][: len(boxes)]
@@ -231,9 +244,9 @@ def _checked(mask, spacing_mm, positions_mm, b_rule, thickness_mm):
     return mask if mask.dtype == bool else mask != 0, (float(spacing[0]), float(spacing[1])), weights
 
 
-def _measure(crop: np.ndarray, box: Box, spacing: tuple[float, float], weights: np.ndarray, b_rule: str) -> ABC2:
+def _measure(crop: np.ndarray, box: Box, spacing, weights: np.ndarray, b_rule: str) -> ABC2:
     """ABC/2 of a mask that was cut out of a scan at `box`."""
-    counts = np.count_nonzero(crop, axis=(0, 1))
+    counts = np.array([np.count_nonzero(crop[:, :, k]) for k in range(crop.shape[2])], dtype=int)
     inside = np.flatnonzero(counts)
     if inside.size == 0:
         return _empty(spacing, b_rule)
@@ -260,7 +273,7 @@ def _measure(crop: np.ndarray, box: Box, spacing: tuple[float, float], weights: 
 
 
 def _index_slice(crop, counts, spacing) -> tuple[int, Diameters]:
-    """The slice with the largest area; of several the middle one, of two middle ones that with the larger A, then B."""
+    """Slice of the largest area; of several the middle one; of two middle ones that with the larger A."""
     tied = np.flatnonzero(counts == counts.max())
     middle = sorted({int(tied[(tied.size - 1) // 2]), int(tied[tied.size // 2])})
     found = [(k, diameters(crop[:, :, k], spacing)) for k in middle]

@@ -33,7 +33,9 @@ def warnings_for(scan: Scan, prediction: Prediction, card: dict, limits: Limits 
     grid = scan.grid
     found = [*grid.notes, *scan.notes]
     if card.get("simulated"):
-        found.append("The network was trained on simulated scans only and has not been validated on patients.")
+        found.append(
+            "The network was trained on simulated scans only and has not been validated on patients."
+        )
     if abs(grid.tilt_deg) > limits.tilt_deg:
         found.append(f"Gantry tilt {grid.tilt_deg:.1f}° is beyond ±{limits.tilt_deg:g}°.")
     low, high = limits.slice_spacing_mm
@@ -119,7 +121,9 @@ def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> s
         _row("Blood, total", f"{result['volume_ml']:.1f} ml"),
         _row(
             f"{level} prediction interval",
-            f"{interval[0]:.1f} to {interval[1]:.1f} ml" if interval else "not available: too few validation cases",
+            f"{interval[0]:.1f} to {interval[1]:.1f} ml"
+            if interval
+            else "not available: too few validation cases",
         ),
         *(_row(f"of it {name}", f"{volume:.1f} ml") for name, volume in result["volume_ml_by_label"].items()),
         _row("ABC/2, C = all slices", f"{measured.abc2_ml:.1f} ml"),

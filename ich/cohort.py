@@ -12,7 +12,15 @@ from ich import tables
 from ich.scan import ScanError, check_same_grid, read_mask, read_scan
 from ich.tables import HEMORRHAGE_TYPES, LABELS, SPLITS
 
-SOURCE_COLUMNS = ["case_id", "patient_id", "image", "reference_mask", "second_mask", "scan_date", "hemorrhage_type"]
+SOURCE_COLUMNS = [
+    "case_id",
+    "patient_id",
+    "image",
+    "reference_mask",
+    "second_mask",
+    "scan_date",
+    "hemorrhage_type",
+]
 VOLUME_GROUPS_ML = (5.0, 25.0)  # the groups of Wang et al. 2019: < 5, 5 to 25, > 25 ml
 
 
@@ -48,7 +56,9 @@ def from_folders(masks: Path, images: Path | None, run_dir: Path) -> pd.DataFram
     files = {_stem(path): path for path in sorted(masks.iterdir()) if path.name.endswith((".nii", ".nii.gz"))}
     if not files:
         raise ValueError(f"{masks.name}: no .nii or .nii.gz mask in this folder")
-    rows = pd.DataFrame({"case_id": list(files), "reference_mask": [_from_run(p, run_dir) for p in files.values()]})
+    rows = pd.DataFrame(
+        {"case_id": list(files), "reference_mask": [_from_run(p, run_dir) for p in files.values()]}
+    )
     if images is not None:
         rows["image"] = [_find_image(images, case_id, run_dir) for case_id in rows["case_id"]]
     listed = masks / "scans.csv"
@@ -88,7 +98,8 @@ def from_manifest(path: Path, run_dir: Path) -> pd.DataFrame:
     for column in ("image", "reference_mask", "second_mask"):
         if column in rows:
             rows[column] = [
-                _from_run(path.parent / value, run_dir) if isinstance(value, str) else None for value in rows[column]
+                _from_run(path.parent / value, run_dir) if isinstance(value, str) else None
+                for value in rows[column]
             ]
     return rows.assign(source=f"manifest {path.name}", simulated=False)
 
@@ -116,7 +127,9 @@ def _join_listed(rows: pd.DataFrame, listed: pd.DataFrame, folder: str) -> pd.Da
             raise ValueError(f"{folder}/scans.csv: no column {column!r}; found {', '.join(listed.columns)}")
     unlisted = rows.loc[~rows["case_id"].isin(listed["case_id"]), "case_id"]
     if len(unlisted):
-        raise ValueError(f"{folder}/scans.csv: {len(unlisted)} masks are not listed, the first is {unlisted.iloc[0]}")
+        raise ValueError(
+            f"{folder}/scans.csv: {len(unlisted)} masks are not listed, the first is {unlisted.iloc[0]}"
+        )
     return rows.merge(listed, on="case_id", how="left", validate="one_to_one")
 
 
@@ -190,8 +203,12 @@ def build(sources: pd.DataFrame, run_dir: Path, need_image: bool, jobs: int = -1
     The cohort table of `tables`. Patient ids are replaced by running numbers in order of appearance.
     """
     cases = sources.to_dict("records")
-    checked = joblib.Parallel(n_jobs=jobs)(joblib.delayed(_check_case)(case, run_dir, need_image) for case in cases)
-    patients = {name: f"patient-{number:04d}" for number, name in enumerate(sources["patient_id"].unique(), 1)}
+    checked = joblib.Parallel(n_jobs=jobs)(
+        joblib.delayed(_check_case)(case, run_dir, need_image) for case in cases
+    )
+    patients = {
+        name: f"patient-{number:04d}" for number, name in enumerate(sources["patient_id"].unique(), 1)
+    }
     rows = [
         {
             **case,
@@ -236,7 +253,9 @@ def split(cohort: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.DataF
         return table
     if min(shares.values()) < 0 or sum(shares.values()) <= 0:
         raise ValueError(f"shares of the splits are {shares}, wanted positive numbers")
-    keyed = cases.assign(group=volume_group(cases["reference_volume_ml"]), kind=cases["hemorrhage_type"].fillna(""))
+    keyed = cases.assign(
+        group=volume_group(cases["reference_volume_ml"]), kind=cases["hemorrhage_type"].fillna("")
+    )
     # A patient's stratum is that of the largest bleed.
     largest = keyed.sort_values("reference_volume_ml", ascending=False).drop_duplicates("patient_id")
     order = np.random.default_rng(seed).permutation(len(largest))
@@ -252,7 +271,11 @@ def split(cohort: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.DataF
         name = max(behind, key=lambda key: behind[key])
         given[name] += sizes[patient]
         assigned[patient] = name
-    table = cases[["case_id", "patient_id"]].assign(split=cases["patient_id"].map(assigned)).reset_index(drop=True)
+    table = (
+        cases[["case_id", "patient_id"]]
+        .assign(split=cases["patient_id"].map(assigned))
+        .reset_index(drop=True)
+    )
     check_splits(table)
     return table
 
@@ -325,5 +348,7 @@ def flow(cohort: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     rows = [row("found", ", ".join(cohort["source"].unique()), cohort)]
     rows += [row("excluded", reason, part) for reason, part in cohort[~cohort["included"]].groupby("reason")]
     rows.append(row("included", "", kept))
-    rows += [row(name, "", splits[splits["split"] == name]) for name in SPLITS if (splits["split"] == name).any()]
+    rows += [
+        row(name, "", splits[splits["split"] == name]) for name in SPLITS if (splits["split"] == name).any()
+    ]
     return pd.DataFrame(rows)

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import norm, t, wilcoxon
 
-from ich.pairs import flat, numbers, unique_ids
+from ich.pairs import Pairs, flat, numbers, unique_ids, varies
 
 PAPER_EDGES_ML = (5.0, 25.0)  # Wang 2019
 CLINIC_EDGES_ML = (30.0, 60.0)
@@ -18,7 +19,7 @@ EXACT_UP_TO = 50  # pairs; the signed-rank distribution is counted up to here an
 
 def group_labels(edges_ml: Sequence[float]) -> list[str]:
     """Names of the volume groups: (5, 25) gives <5, 5-25 and >25."""
-    inner = [f"{low:g}-{high:g}" for low, high in zip(edges_ml[:-1], edges_ml[1:], strict=True)]
+    inner = [f"{low:g}-{high:g}" for low, high in pairwise(edges_ml)]
     return [f"<{edges_ml[0]:g}", *inner, f">{edges_ml[-1]:g}"]
 
 
@@ -37,7 +38,8 @@ def volume_group(volume_ml: ArrayLike, edges_ml: Sequence[float] = PAPER_EDGES_M
     code[found == edges[-1]] = edges.size - 1
     code[np.isnan(found)] = -1
     index = volume_ml.index if isinstance(volume_ml, pd.Series) else None
-    return pd.Series(pd.Categorical.from_codes(code, group_labels(edges_ml), ordered=True), index=index)
+    groups = pd.Categorical.from_codes(code, pd.Index(group_labels(edges_ml)), ordered=True)
+    return pd.Series(groups, index=index)
 
 
 def _columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -59,8 +61,8 @@ def absolute_errors_by_group(
 
     Returns
     -------
-    One row per method and group, then "all": method, group, n, n_missing, reference_mean_ml, mean_ml, sd_ml (n - 1),
-    median_ml, max_ml. A group without cases has n = 0 and empty numbers.
+    One row per method and group, then "all": method, group, n, n_missing, reference_mean_ml, mean_ml, sd_ml
+    (n - 1), median_ml, max_ml. A group without cases has n = 0 and empty numbers.
     """
     values = _columns(table, [reference, *methods])
     group = volume_group(values[reference], edges_ml)
@@ -119,8 +121,8 @@ class Shift:
 def hodges_lehmann(differences: ArrayLike, confidence: float = 0.95) -> Shift:
     """Median of the Walsh averages with the interval that inverts the signed-rank test.
 
-    Without ties and up to 50 differences the interval is exact (order statistics of the Walsh averages), beyond
-    normal. The p value leaves zero differences out.
+    Without ties and up to 50 differences the interval is exact (order statistics of the Walsh averages),
+    beyond normal. The p value leaves zero differences out.
 
     Raises
     ------
@@ -130,7 +132,9 @@ def hodges_lehmann(differences: ArrayLike, confidence: float = 0.95) -> Shift:
     """
     values = numbers(differences, "differences")
     if values.size == 0 or np.isnan(values).any():
-        raise ValueError(f"differences: got {values.size}, {int(np.isnan(values).sum())} missing, wanted one or more")
+        raise ValueError(
+            f"differences: got {values.size}, {int(np.isnan(values).sum())} missing, wanted one or more"
+        )
     n = values.size
     rows, columns = np.triu_indices(n)
     walsh = np.sort((values[rows] + values[columns]) / 2)
@@ -145,7 +149,7 @@ def hodges_lehmann(differences: ArrayLike, confidence: float = 0.95) -> Shift:
 
 
 def _signed_rank_depth(n: int, confidence: float, counted: bool) -> tuple[int, float]:
-    """Which Walsh average from either end bounds the interval (1 is the outermost), and the confidence reached."""
+    """Rank of the Walsh average, from either end, that bounds the interval, and the confidence reached."""
     if not counted:
         z = norm.ppf((1 + confidence) / 2)
         depth = n * (n + 1) / 4 - z * math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
@@ -172,8 +176,8 @@ def paired_absolute_errors(
     Returns
     -------
     One row per group, then "all": group, first, second, n, n_missing, first_mean_ml, second_mean_ml, shift_ml
-    (Hodges-Lehmann, error of first minus error of second: negative favors first), shift_ci_low, shift_ci_high,
-    confidence_reached, p (Wilcoxon signed-rank), p_holm (over the groups; "all" stands alone).
+    (Hodges-Lehmann, error of first minus error of second: negative favors first), shift_ci_low,
+    shift_ci_high, confidence_reached, p (Wilcoxon signed-rank), p_holm (over the groups; "all" stands alone).
     A group without cases has n = 0 and empty numbers.
     """
     values = _columns(table, [reference, first, second])
@@ -188,7 +192,11 @@ def paired_absolute_errors(
         row |= {"first_mean_ml": both[first].mean(), "second_mean_ml": both[second].mean()}
         if len(both):
             found = hodges_lehmann(both[first] - both[second], confidence)
-            row |= {"shift_ml": found.shift, "shift_ci_low": found.shift_ci[0], "shift_ci_high": found.shift_ci[1]}
+            row |= {
+                "shift_ml": found.shift,
+                "shift_ci_low": found.shift_ci[0],
+                "shift_ci_high": found.shift_ci[1],
+            }
             row |= {"confidence_reached": found.confidence_reached, "p": found.p}
         else:
             nothing = ("shift_ml", "shift_ci_low", "shift_ci_high", "confidence_reached", "p")
@@ -231,18 +239,31 @@ def equivalence(differences: ArrayLike, margin: float, alpha: float = 0.05) -> E
     """
     values = numbers(differences, "differences")
     if values.size < 3 or np.isnan(values).any():
-        raise ValueError(f"differences: got {values.size}, {int(np.isnan(values).sum())} missing, wanted at least 3")
+        raise ValueError(
+            f"differences: got {values.size}, {int(np.isnan(values).sum())} missing, wanted at least 3"
+        )
     if not margin > 0:
         raise ValueError(f"margin: got {margin}, wanted a positive difference")
     n, mean = values.size, float(values.mean())
-    error = 0.0 if np.ptp(values) == 0 else float(values.std(ddof=1)) / math.sqrt(n)
+    error = float(values.std(ddof=1)) / math.sqrt(n) if varies(values) else 0.0
     half = float(t.ppf(1 - alpha, n - 1)) * error
     if error > 0:
-        p_lower, p_upper = float(t.sf((mean + margin) / error, n - 1)), float(t.cdf((mean - margin) / error, n - 1))
+        p_lower, p_upper = (
+            float(t.sf((mean + margin) / error, n - 1)),
+            float(t.cdf((mean - margin) / error, n - 1)),
+        )
     else:
         p_lower, p_upper = float(mean <= -margin), float(mean >= margin)
     p = max(p_lower, p_upper)
     return Equivalence(n, margin, mean, (mean - half, mean + half), p_lower, p_upper, p, p < alpha, alpha)
+
+
+def mean_test(values: np.ndarray) -> float:
+    """Two-sided p value of the t test that the mean is zero; NaN where the values do not vary."""
+    if values.size < 2 or not varies(values):
+        return float("nan")
+    ratio = float(values.mean()) / (float(values.std(ddof=1)) / math.sqrt(values.size))
+    return 2 * float(t.sf(abs(ratio), values.size - 1))
 
 
 def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -252,3 +273,28 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     z = float(norm.ppf((1 + confidence) / 2))
     center, spread = count + z**2 / 2, z * math.sqrt(count * (n - count) / n + z**2 / 4)
     return max(0.0, (center - spread) / (n + z**2)), min(1.0, (center + spread) / (n + z**2))
+
+
+def percent_equivalence(pairs: Pairs, margin_percent: float) -> Equivalence | None:
+    """`equivalence` of the differences in percent of the mean of both; None below 3 positive means."""
+    usable = pairs.mean > 0
+    if usable.sum() < 3:
+        return None
+    return equivalence(100 * pairs.difference[usable] / pairs.mean[usable], margin_percent)
+
+
+def within_margins(
+    pairs: Pairs, margin_ml: float = 5.0, margin_percent: float = 20.0, confidence: float = 0.95
+) -> dict:
+    """Shares within 5 ml and 20 % of the reference, and within a run's own margins, with Wilson intervals."""
+    error = np.abs(pairs.difference)
+    found: dict = {}
+    for name, inside in (
+        ("within_5_ml", error <= 5),
+        ("within_20_percent", error <= 0.2 * np.abs(pairs.reference)),
+        ("within_margin_ml", error <= margin_ml),
+        ("within_margin_percent", error <= margin_percent / 100 * np.abs(pairs.reference)),
+    ):
+        found[name] = float(inside.mean())
+        found[f"{name}_ci"] = wilson(int(inside.sum()), pairs.n, confidence)
+    return found

@@ -16,9 +16,13 @@ def bounding_box(mask: np.ndarray) -> Box:
     """
     axes = sorted(range(3), key=lambda axis: -abs(mask.strides[axis]))
     planes = mask.transpose(axes)
-    first = _extent(planes.any(axis=(1, 2)))
+    first = _extent(np.logical_or.reduce(planes, axis=(1, 2)))
     plane = np.logical_or.reduce(planes[first], axis=0)
-    extents = first, _extent(plane.any(axis=1)), _extent(plane.any(axis=0))
+    extents = (
+        first,
+        _extent(np.logical_or.reduce(plane, axis=1)),
+        _extent(np.logical_or.reduce(plane, axis=0)),
+    )
     i, j, k = (extents[axes.index(axis)] for axis in range(3))
     return i, j, k
 
@@ -26,6 +30,11 @@ def bounding_box(mask: np.ndarray) -> Box:
 def _extent(occupied: np.ndarray) -> slice:
     found = np.flatnonzero(occupied)
     return slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 0)
+
+
+def layers_first(mask: np.ndarray) -> np.ndarray:
+    """The same (I, J, K) array with each slice in one piece of memory; counting and labeling run along it."""
+    return np.ascontiguousarray(mask.transpose(2, 0, 1)).transpose(1, 2, 0)
 
 
 def shifted(inner: Box, outer: Box) -> Box:
@@ -73,7 +82,8 @@ def _join(starts, stops, line, plane):
         other = np.arange(own.size) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
         pairs.append((own, other))
     own, other = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
-    graph = sparse.coo_array((np.ones(own.size, dtype=np.int8), (own, other)), shape=(starts.size, starts.size))
+    touching = np.ones(own.size, dtype=np.int8)
+    graph = sparse.coo_array((touching, (own, other)), shape=(starts.size, starts.size))
     _, label = sparse.csgraph.connected_components(graph, directed=False)
     _, first_run, inverse = np.unique(label, return_index=True, return_inverse=True)
     rank = np.empty(first_run.size, dtype=np.int64)
@@ -82,12 +92,13 @@ def _join(starts, stops, line, plane):
 
 
 def _boxes(label, *extents) -> list[Box]:
+    if not label.size:
+        return []
     order = np.argsort(label, kind="stable")
     first = np.flatnonzero(np.diff(label[order], prepend=0))
-    bounds = [
-        (np.minimum.reduceat(low[order], first), np.maximum.reduceat(high[order], first)) for low, high in extents
-    ] if label.size else []
-    return [
-        (slice(*map(int, i)), slice(*map(int, j)), slice(*map(int, k)))
-        for i, j, k in zip(*(zip(low, high, strict=True) for low, high in bounds), strict=True)
-    ]
+    slices = []
+    for low, high in extents:
+        lows, highs = np.minimum.reduceat(low[order], first), np.maximum.reduceat(high[order], first)
+        slices.append([slice(int(a), int(b)) for a, b in zip(lows, highs, strict=True)])
+    i, j, k = slices
+    return list(zip(i, j, k, strict=True))

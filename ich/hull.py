@@ -47,7 +47,7 @@ def edge_midpoints(region: np.ndarray) -> np.ndarray:
 
 
 def convex_hull(points: np.ndarray) -> np.ndarray:
-    """Vertices of the convex hull of integer points (n, 2), counterclockwise, without collinear ones; exact."""
+    """Vertices of the convex hull of integer points (n, 2), counterclockwise, none collinear; exact."""
     ordered = points[np.lexsort(points.T[::-1])]
     first = np.flatnonzero(np.diff(ordered[:, 0], prepend=ordered[0, 0] - 1))
     last = np.append(first[1:], len(ordered)) - 1

@@ -14,6 +14,12 @@ from ich.overlap import overlap_by_label
 from ich.scan import Grid, ScanError, check_same_grid, read_mask
 
 SUFFIXES = (".nii.gz", ".nii")
+COLUMNS = (
+    "case_id", "volume_ml", "n_components", "largest_component_ml", "a_mm", "b_mm", "c_mm", "abc2_ml",
+    "c_kothari_mm", "abc2_kothari_ml", "abc3_ml", "two_thirds_sh_ml", "b_width_mm", "abc2_width_ml",
+    "abc2_components_ml", "abc2_filtered_ml", "index_slice", "tilt_deg", "slice_spacing_mm",
+    "header_volume_ml", "notes",
+)  # fmt: skip
 VOLUME_SLACK = 0.005  # header and slice normal may differ by this share before a note says so
 
 
@@ -23,7 +29,8 @@ class Evaluation:
 
     `cases` has one row per reference: volumes of both masks, ABC/2 on the reference, and `status`, which is
     "measured", "prediction missing" or "failed"; a case without a usable prediction stays in it. `metrics`
-    has a row per measured case and label, "blood" being all labels together; `failures` says why a file has none.
+    has a row per measured case and label, "blood" being all labels together and the only one where no mask
+    holds a label above 1; `failures` says why a file has none.
     """
 
     cases: pd.DataFrame
@@ -33,11 +40,7 @@ class Evaluation:
 
 def case_id_of(path: str | Path) -> str:
     """File name without `.nii` or `.nii.gz`."""
-    name = Path(path).name
-    for suffix in SUFFIXES:
-        if name.endswith(suffix):
-            return name.removesuffix(suffix)
-    raise ScanError(f"{path}: wanted a .nii or .nii.gz file")
+    return Path(path).name.removesuffix(".gz").removesuffix(".nii")
 
 
 def measure_mask(path: str | Path) -> dict:
@@ -64,7 +67,7 @@ def measure_masks(paths: Iterable[str | Path], jobs: int = 1) -> tuple[pd.DataFr
     results = _each(measure_mask, [(path,) for path in files.values()], jobs)
     rows = [row for row in results if isinstance(row, dict)]
     failures = [(case, row) for case, row in zip(files, results, strict=True) if isinstance(row, str)]
-    return pd.DataFrame(rows), _failure_table(failures)
+    return _table(rows, COLUMNS), _failure_table(failures)
 
 
 def evaluate_folders(reference_dir: str | Path, prediction_dir: str | Path, jobs: int = 1) -> Evaluation:
@@ -89,14 +92,18 @@ def evaluate_folders(reference_dir: str | Path, prediction_dir: str | Path, jobs
         if reason:
             failures.append((case, reason))
     failures += [(case, "prediction without a reference") for case in predictions if case not in references]
-    return Evaluation(pd.DataFrame(cases), pd.DataFrame(metrics), _failure_table(failures))
+    frame = _table(cases, ("case_id", "status", "reference_ml", "predicted_ml", *COLUMNS[1:]))
+    labels = pd.DataFrame(metrics) if metrics else pd.DataFrame(columns=["case_id", "label"], dtype="str")
+    if not labels["label"].isin(("ventricular", "subarachnoid")).any():
+        labels = labels[labels["label"] == "blood"]  # binary masks: label 1 names no type
+    return Evaluation(frame, labels.reset_index(drop=True), _failure_table(failures))
 
 
 def _evaluate(reference_path: Path, prediction_path: Path | None) -> tuple[dict, list[dict], str | None]:
     """Row of the case, its rows of metrics, and why there are none."""
     reference, grid = read_mask(reference_path)
-    columns = _columns(reference != 0, grid)
-    row = {"status": "prediction missing", "reference_ml": columns["volume_ml"], "predicted_ml": float("nan"), **columns}
+    row = {"status": "prediction missing", "predicted_ml": float("nan"), **_columns(reference != 0, grid)}
+    row["reference_ml"] = row["volume_ml"]
     if prediction_path is None:
         return row, [], f"prediction missing: no {reference_path.name} among the predictions"
     try:
@@ -104,8 +111,8 @@ def _evaluate(reference_path: Path, prediction_path: Path | None) -> tuple[dict,
         check_same_grid(case_id_of(reference_path), grid, predicted_grid)
     except ScanError as error:
         return row | {"status": "failed"}, [], f"prediction: {error}"
-    thickness_mm = grid.header_slice_spacing_mm
-    overlaps = overlap_by_label(reference, predicted, grid.spacing_mm, grid.positions_mm, thickness_mm=thickness_mm)
+    thickness: dict = {"thickness_mm": grid.header_slice_spacing_mm}
+    overlaps = overlap_by_label(reference, predicted, grid.spacing_mm, grid.positions_mm, **thickness)
     return row | {"status": "measured", "predicted_ml": overlaps[0]["predicted_ml"]}, overlaps, None
 
 
@@ -132,7 +139,7 @@ def _notes(lesion: np.ndarray, variants: Variants, header_ml: float, grid: Grid)
     if abs(header_ml - volume_ml) > VOLUME_SLACK * volume_ml:
         more = 100 * (header_ml / volume_ml - 1)
         notes.append(f"the header's slice spacing would give {header_ml:.2f} ml ({more:+.1f} %)")
-    if not grid.uniform:
+    if not grid.uniform and not any("unequal" in note for note in grid.notes):
         notes.append("slice distances are unequal")
     index = [0, -1]
     if lesion[index].any() or lesion[:, index].any():
@@ -160,7 +167,7 @@ def _masks_in(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    found = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES) and not path.name.startswith("."))
+    found = sorted(path for path in folder.glob("[!.]*") if path.name.endswith(SUFFIXES))
     if not found:
         raise ValueError(f"{folder}: holds no .nii or .nii.gz file")
     return found
@@ -174,6 +181,11 @@ def _by_case(paths: Iterable[str | Path]) -> dict[str, Path]:
         files = ", ".join(str(path) for path in found if case_id_of(path) in doubled)
         raise ValueError(f"case ids must be unique, doubled: {', '.join(doubled)} ({files})")
     return {case_id_of(path): path for path in found}
+
+
+def _table(rows: list[dict], columns: tuple[str, ...]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=list(columns))
+    return table.astype({"case_id": "str", "n_components": "Int64", "index_slice": "Int64"})
 
 
 def _failure_table(failures: list[tuple[str, str]]) -> pd.DataFrame:

@@ -114,7 +114,9 @@ def _overlap(view: View, shape: tuple[int, ...]) -> tuple[slice, slice, slice, s
     return image[0], image[1], box[0], box[1]
 
 
-def crop(volume: np.ndarray, view: View, settings: Settings, device: torch.device, fill: float) -> torch.Tensor:
+def crop(
+    volume: np.ndarray, view: View, settings: Settings, device: torch.device, fill: float
+) -> torch.Tensor:
     """The view's box of a volume (I, J, K), averaged to network pixels: (K, size, size) float32."""
     rows, columns, box_rows, box_columns = _overlap(view, volume.shape)
     part = np.ascontiguousarray(np.moveaxis(volume[rows, columns], 2, 0))
@@ -174,12 +176,18 @@ def load_weights(folder: Path, device: torch.device) -> tuple[torch.nn.Module, S
     """
     weights = folder / "weights.safetensors"
     if not weights.is_file():
-        raise FileNotFoundError(f"no weights.safetensors in {folder}: train a network first (`make study`, or 02_training)")
+        raise FileNotFoundError(
+            f"no weights.safetensors in {folder}: train a network first (`make study`, or 02_training)"
+        )
     card = json.loads((folder / "settings.json").read_text())
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     if digest != card["sha256"]:
-        raise ValueError(f"{weights}: SHA-256 {digest[:12]}… differs from {card['sha256'][:12]}… in settings.json")
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in card["settings"].items()}
+        raise ValueError(
+            f"{weights}: SHA-256 {digest[:12]}… differs from {card['sha256'][:12]}… in settings.json"
+        )
+    fields = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in card["settings"].items()
+    }
     settings = Settings(**fields)
     network = build_network(settings)
     network.load_state_dict(load_file(weights))

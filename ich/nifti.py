@@ -255,6 +255,7 @@ def _with_stored_positions(grid: Grid, header: nib.Nifti1Header, affine: np.ndar
     stated = stored["header_slice_spacing_mm"]
     return replace(
         grid,
+        spacing_mm=(float(stored["spacing_mm"][0]), float(stored["spacing_mm"][1])),
         positions_mm=positions,
         tilt_deg=float(stored["tilt_deg"]),
         header_slice_spacing_mm=np.nan if stated is None else float(stated),
@@ -290,6 +291,7 @@ def _write(path: Path, data: np.ndarray, grid: Grid) -> None:
     affine, _ = _affine(header, path)
     stated = grid.header_slice_spacing_mm
     comment = {
+        "spacing_mm": list(grid.spacing_mm),
         "positions_mm": positions.tolist(),
         "tilt_deg": grid.tilt_deg,
         "header_slice_spacing_mm": stated if np.isfinite(stated) else None,

@@ -16,13 +16,14 @@ Lesions
     covers at least one of its voxels; a predicted lesion is false if no voxel of it lies in the reference.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
-from ich.components import Box, bounding_box, label_components
+from ich.components import Box, bounding_box, label_components, layers_first
 from ich.scan import slice_weights_mm
-from ich.surface import area_elements, distances, voxel_elements
+from ich.surface import Axes, Elements, area_elements, distances, voxel_elements
 
 LESION_BINS_ML = (0.0, 1.0, 5.0, 25.0, float("inf"))
 LABELS = {1: "parenchymal", 2: "ventricular", 3: "subarachnoid"}
@@ -96,10 +97,11 @@ def overlap(
     if weights.size != reference.shape[2]:
         raise ValueError(f"positions_mm: got {weights.size} positions for {reference.shape[2]} slices")
     box = _union(bounding_box(reference), bounding_box(predicted))
-    reference, predicted = reference[box], predicted[box]
+    reference, predicted = layers_first(reference[box]), layers_first(predicted[box])
     voxel_ml = spacing_mm[0] * spacing_mm[1] * weights[box[2]] / 1000
     row = _volumes(reference, predicted, voxel_ml)
-    row |= _surface_columns(reference, predicted, spacing_mm, _layers_mm(positions_mm, weights, box[2]), tolerances_mm)
+    layers_mm = _layers_mm(positions_mm, weights, box[2])
+    row |= _surface_columns(reference, predicted, spacing_mm, layers_mm, tolerances_mm)
     return row | _lesions(reference, predicted, voxel_ml)
 
 
@@ -120,11 +122,17 @@ def overlap_by_label(
     found = set()
     for name, labels in pair.items():
         found |= _values(name, labels)
-    options = {"tolerances_mm": tolerances_mm, "thickness_mm": thickness_mm}
-    rows = [{"label": "blood", **overlap(*pair.values(), spacing_mm, positions_mm, **options)}]
+    options: dict = {"tolerances_mm": tolerances_mm, "thickness_mm": thickness_mm}
+
+    def panel(label, masks):
+        return {"label": label, **overlap(*masks, spacing_mm, positions_mm, **options)}
+
+    rows = [panel("blood", pair.values())]
     for value in sorted(found - {0}):
-        masks = (labels == value for labels in pair.values())
-        rows.append({"label": LABELS[value], **overlap(*masks, spacing_mm, positions_mm, **options)})
+        if len(found - {0}) == 1:  # the label is all the blood there is
+            rows.append(rows[0] | {"label": LABELS[value]})
+            break
+        rows.append(panel(LABELS[value], (labels == value for labels in pair.values())))
     return rows
 
 
@@ -141,7 +149,7 @@ def _values(name, labels) -> set[int]:
 def _boolean(name, mask) -> np.ndarray:
     mask = np.asarray(mask)
     if mask.ndim != 3 or mask.dtype.kind not in "bui":
-        raise ValueError(f"{name}: got shape {mask.shape} of {mask.dtype}, wanted (I, J, K) boolean or integer")
+        raise ValueError(f"{name}: got {mask.shape} of {mask.dtype}, wanted (I, J, K) boolean or integer")
     return mask if mask.dtype == bool else mask != 0
 
 
@@ -159,8 +167,9 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _volumes(reference, predicted, voxel_ml) -> dict:
+    masks = reference, predicted, reference & predicted
     in_reference, in_predicted, in_both = (
-        float(np.count_nonzero(mask, axis=(0, 1)) @ voxel_ml) for mask in (reference, predicted, reference & predicted)
+        float(np.count_nonzero(mask, axis=(0, 1)) @ voxel_ml) for mask in masks
     )
     both_empty = in_reference == in_predicted == 0
     error = in_predicted - in_reference
@@ -174,13 +183,13 @@ def _volumes(reference, predicted, voxel_ml) -> dict:
         "volume_error_ml": error,
         "relative_volume_error": _ratio(error, in_reference),
         "both_empty": both_empty,
-        "missed": in_reference > 0 == in_predicted,
-        "false_alarm": in_predicted > 0 == in_reference,
+        "missed": in_predicted == 0 < in_reference,
+        "false_alarm": in_reference == 0 < in_predicted,
     }
 
 
 def _layers_mm(positions_mm, weights, inside: slice) -> np.ndarray:
-    """Positions of the slices in `inside` and of one more on both sides, an end slice's extent beyond the stack."""
+    """Positions of the slices in `inside` and of one empty slice on both sides, real or beyond the stack."""
     positions = np.asarray(positions_mm, dtype=np.float64)
     layers = np.concatenate([[positions[0] - weights[0]], positions, [positions[-1] + weights[-1]]])
     return layers[inside.start : inside.stop + 2]
@@ -194,28 +203,39 @@ def surfaces(
     `layers_mm` (K + 2,) are the positions of the slices and of one empty slice before and after them.
     """
     padded = [np.pad(mask.transpose(2, 0, 1), 1) for mask in (reference, predicted)]
-    between = (layers_mm[1:] + layers_mm[:-1]) / 2
-    corners = [np.arange(n + 1) * s for n, s in zip(reference.shape[:2], spacing_mm, strict=True)]
-    centers = [np.arange(n) * s for n, s in zip(reference.shape[:2], spacing_mm, strict=True)]
+    rows, columns = (np.arange(n) * s for n, s in zip(reference.shape[:2], spacing_mm, strict=True))
+    centers = layers_mm[1:-1], rows, columns
+    # Cells reach half a voxel beyond the mask on each side, so there is one more of them on each axis.
+    cells = (
+        (layers_mm[1:] + layers_mm[:-1]) / 2,
+        np.arange(rows.size + 1) * spacing_mm[0],
+        np.arange(columns.size + 1) * spacing_mm[1],
+    )
     by_area = [area_elements(mask, spacing_mm, np.diff(layers_mm)) for mask in padded]
     by_voxel = [voxel_elements(mask) for mask in padded]
-    measured = []
-    for (own, other), axes in ((by_area, (between, *corners)), (by_voxel, (layers_mm[1:-1], *centers))):
-        measured.append(Surfaces(distances(own, other, axes), own.weights, distances(other, own, axes), other.weights))
-    return measured[0], measured[1]
+    return _both_ways(by_area, cells), _both_ways(by_voxel, centers)
+
+
+def _both_ways(pair: list[Elements], axes_mm: Axes) -> Surfaces:
+    reference, predicted = pair
+    there, back = distances(reference, predicted, axes_mm), distances(predicted, reference, axes_mm)
+    return Surfaces(there, reference.weights, back, predicted.weights)
 
 
 def _surface_columns(reference, predicted, spacing_mm, layers_mm, tolerances_mm) -> dict:
-    names = ["hd_mm", "hd95_mm", "assd_mm", "hd_voxel_mm", "hd95_voxel_mm", "assd_voxel_mm"]
-    shares = [f"nsd{kind}_{tolerance:g}mm" for kind in ("", "_voxel") for tolerance in tolerances_mm]
     some = bool(reference.any()), bool(predicted.any())
-    if not all(some):
-        distance, share = (float("inf"), 0.0) if any(some) else (float("nan"), float("nan"))
-        return dict.fromkeys(names, distance) | dict.fromkeys(shares, share)
-    area, voxel = surfaces(reference, predicted, spacing_mm, layers_mm)
-    values = [area.hd_mm(), area.hd95_mm(False), area.assd_mm(), voxel.hd_mm(), voxel.hd95_mm(True), voxel.assd_mm()]
-    nsd = [kind.nsd(tolerance) for kind in (area, voxel) for tolerance in tolerances_mm]
-    return dict(zip(names + shares, values + nsd, strict=True))
+    distance, share = (float("inf"), 0.0) if any(some) else (float("nan"), float("nan"))
+    kinds = dict.fromkeys(("", "_voxel"))
+    if all(some):
+        kinds = dict(zip(kinds, surfaces(reference, predicted, spacing_mm, layers_mm), strict=True))
+    row = {}
+    for kind, measured in kinds.items():
+        row[f"hd{kind}_mm"] = measured.hd_mm() if measured else distance
+        row[f"hd95{kind}_mm"] = measured.hd95_mm(interpolated=kind == "_voxel") if measured else distance
+        row[f"assd{kind}_mm"] = measured.assd_mm() if measured else distance
+        for tolerance in tolerances_mm:
+            row[f"nsd{kind}_{tolerance:g}mm"] = measured.nsd(tolerance) if measured else share
+    return row
 
 
 def _weighted_percentile(values, weights, share) -> float:
@@ -230,10 +250,14 @@ def _lesions(reference, predicted, voxel_ml) -> dict:
     false = _lesion_volumes(predicted, reference, voxel_ml)
     false = false[~false[:, 1].astype(bool)]
     row = _counts(lesions, false, "")
-    for low, high in zip(LESION_BINS_ML[:-1], LESION_BINS_ML[1:], strict=True):
-        within = (kind[(kind[:, 0] >= low) & (kind[:, 0] < high)] for kind in (lesions, false))
-        row |= _counts(*within, f"_{low:g}_{high:g}ml" if np.isfinite(high) else f"_over_{low:g}ml")
+    for low, high in itertools.pairwise(LESION_BINS_ML):
+        suffix = f"_{low:g}_{high:g}ml" if np.isfinite(high) else f"_over_{low:g}ml"
+        row |= _counts(_between(lesions, low, high), _between(false, low, high), suffix)
     return row
+
+
+def _between(lesions, low, high) -> np.ndarray:
+    return lesions[(lesions[:, 0] >= low) & (lesions[:, 0] < high)]
 
 
 def _counts(lesions, false, suffix) -> dict:

@@ -8,6 +8,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 
+class NotDefined(ValueError):
+    """A statistic that sound data do not define, such as a slope between equal volumes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """Values of two methods on the same cases; cases that lack either value are named, not used."""
@@ -29,9 +33,22 @@ class Pairs:
         return self.method - self.reference
 
     @property
+    def differ(self) -> bool:
+        """Whether the differences vary beyond the rounding of the values they come from."""
+        return varies(self.difference, self.method, self.reference)
+
+    @property
     def mean(self) -> np.ndarray:
         """Mean of both, (n,)."""
         return (self.method + self.reference) / 2
+
+
+def varies(values: np.ndarray, *scale: np.ndarray) -> bool:
+    """Whether values differ by more than the rounding of numbers of their own size or that of `scale`."""
+    if values.size == 0:
+        return False
+    largest = max(float(np.abs(part).max()) for part in (values, *scale))
+    return float(np.ptp(values)) > 1e-12 * largest
 
 
 def numbers(values: ArrayLike, name: str, ids: Sequence[str] | None = None) -> np.ndarray:
@@ -51,7 +68,9 @@ def numbers(values: ArrayLike, name: str, ids: Sequence[str] | None = None) -> n
         raise ValueError(f"{name}: holds {column.dtype}, wanted numbers")
     found = pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan)
     if np.isinf(found).any():
-        raise ValueError(f"{name}: case {named[int(np.isinf(found).argmax())]} is infinite, wanted a finite number")
+        raise ValueError(
+            f"{name}: case {named[int(np.isinf(found).argmax())]} is infinite, wanted a finite number"
+        )
     return found
 
 
@@ -65,7 +84,9 @@ def unique_ids(ids: ArrayLike, where: str) -> list[str]:
     column = pd.Series(ids).astype(str)
     if column.duplicated().any():
         twice = column[column.duplicated()].iloc[0]
-        raise ValueError(f"{where}: case {twice} stands {int((column == twice).sum())} times, wanted one row per case")
+        raise ValueError(
+            f"{where}: case {twice} stands {int((column == twice).sum())} times, wanted one row per case"
+        )
     return column.tolist()
 
 
@@ -91,13 +112,21 @@ def pair(
     ValueError : text, infinite values, lengths or indexes that differ, an identifier that stands twice,
         or fewer than `minimum` complete pairs.
     """
-    if isinstance(method, pd.Series) and isinstance(reference, pd.Series) and not method.index.equals(reference.index):
+    if (
+        isinstance(method, pd.Series)
+        and isinstance(reference, pd.Series)
+        and not method.index.equals(reference.index)
+    ):
         raise ValueError(f"{names[0]} and {names[1]}: their indexes differ, wanted rows of one table")
     n_rows = (np.size(method), np.size(reference))
     if n_rows[0] != n_rows[1]:
-        raise ValueError(f"{names[0]} has {n_rows[0]} values and {names[1]} has {n_rows[1]}, wanted the same cases")
+        raise ValueError(
+            f"{names[0]} has {n_rows[0]} values and {names[1]} has {n_rows[1]}, wanted the same cases"
+        )
     index = method.index if isinstance(method, pd.Series) else range(n_rows[0])
-    case_ids = [str(label) for label in index] if ids is None else unique_ids(ids, f"{names[0]} and {names[1]}")
+    case_ids = (
+        [str(label) for label in index] if ids is None else unique_ids(ids, f"{names[0]} and {names[1]}")
+    )
     if len(case_ids) != n_rows[0]:
         raise ValueError(f"ids: got {len(case_ids)} for {n_rows[0]} pairs")
     first, second = numbers(method, names[0], case_ids), numbers(reference, names[1], case_ids)
@@ -105,9 +134,10 @@ def pair(
     labels = np.array(case_ids, dtype=object)
     missing = tuple(labels[~complete])
     if complete.sum() < minimum:
-        lost = f" (missing: {', '.join(missing[:10])}{', ...' if len(missing) > 10 else ''})" if missing else ""
+        more = ", ..." if len(missing) > 10 else ""
+        lost = f" (missing: {', '.join(missing[:10])}{more})" if missing else ""
         raise ValueError(
-            f"{names[0]} and {names[1]}: {int(complete.sum())} complete pairs{lost}, wanted at least {minimum}"
+            f"{names[0]} and {names[1]}: {complete.sum()} complete pairs{lost}, wanted at least {minimum}"
         )
     return Pairs(first[complete], second[complete], labels[complete], missing, complete)
 
@@ -123,3 +153,17 @@ def flat(record: dict) -> dict:
         else:
             row[name] = value
     return row
+
+
+def or_note(notes: list[str], statistic, *columns, **options):
+    """A statistic, or None and the reason in `notes` where these data do not define it."""
+    try:
+        return statistic(*columns, **options)
+    except NotDefined as error:
+        notes.append(str(error))
+        return None
+
+
+def only(record, *names: str) -> dict:
+    """Some attributes of a record by name."""
+    return {name: getattr(record, name) for name in names}

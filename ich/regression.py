@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import kendalltau, norm, t
 
-from ich.pairs import flat, pair
+from ich.pairs import NotDefined, flat, pair, varies
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class Line:
 def passing_bablok(method: ArrayLike, reference: ArrayLike, confidence: float = 0.95) -> Line:
     """Passing-Bablok regression of `method` on `reference`.
 
-    Slopes between all pairs of cases, shifted past those below -1; two equal cases have none. Where Kendall's tau is
-    negative the line of -method is found and mirrored (the anticorrelation rule).
+    Slopes between all pairs of cases, shifted past those below -1; two equal cases have none. Where Kendall's
+    tau is negative the line of -method is found and mirrored (the anticorrelation rule).
 
     Raises
     ------
-    ValueError : see `ich.pairs.pair`, or one column is constant.
+    ValueError : see `ich.pairs.pair`; `NotDefined` where one column is constant.
 
     Source: Passing & Bablok, J Clin Chem Clin Biochem 1983;21:709 (equations 1-6).
     """
     pairs = pair(method, reference)
     x, y = pairs.reference, pairs.method
     for name, values in (("reference", x), ("method", y)):
-        if np.ptp(values) == 0:
-            raise ValueError(f"Passing-Bablok: every {name} is {values[0]:g}, wanted values that differ")
+        if not varies(values):
+            raise NotDefined(f"Passing-Bablok: every {name} is {values[0]:g}, wanted values that differ")
     mirrored = float(kendalltau(x, y).statistic) < 0
     slope, slope_ci = _shifted_median_slope(x, -y if mirrored else y, confidence)
     if mirrored:
@@ -62,7 +62,9 @@ def passing_bablok(method: ArrayLike, reference: ArrayLike, confidence: float = 
     )
 
 
-def _shifted_median_slope(x: np.ndarray, y: np.ndarray, confidence: float) -> tuple[float, tuple[float, float]]:
+def _shifted_median_slope(
+    x: np.ndarray, y: np.ndarray, confidence: float
+) -> tuple[float, tuple[float, float]]:
     first, second = np.triu_indices(x.size, k=1)
     dx, dy = x[second] - x[first], y[second] - y[first]
     distinct = (dx != 0) | (dy != 0)
@@ -95,7 +97,8 @@ def deming(
 
     Raises
     ------
-    ValueError : see `ich.pairs.pair`, one column is constant, the columns do not covary, or the ratio is not positive.
+    ValueError : see `ich.pairs.pair`, or the ratio is not positive; `NotDefined` where a column is constant
+        or the columns do not covary.
 
     Source: Linnet, Clin Chem 1993;39:424; jackknife Linnet, Stat Med 1990;9:1463.
     """
@@ -104,14 +107,14 @@ def deming(
         raise ValueError(f"error_ratio: got {error_ratio}, wanted a positive ratio of variances")
     x, y, n = pairs.reference - pairs.reference.mean(), pairs.method - pairs.method.mean(), pairs.n
     for name, values in (("reference", pairs.reference), ("method", pairs.method)):
-        if np.ptp(values) == 0:
-            raise ValueError(f"Deming: every {name} is {values[0]:g}, wanted values that differ")
+        if not varies(values):
+            raise NotDefined(f"Deming: every {name} is {values[0]:g}, wanted values that differ")
     moments = np.column_stack([x, y, x * x, y * y, x * y])
     sums = np.vstack([moments.sum(axis=0), moments.sum(axis=0) - moments])
     counts = np.concatenate([[n], np.full(n, n - 1)])
     slopes, intercepts = _deming_lines(sums, counts, error_ratio)
     if not np.isfinite(slopes).all():
-        raise ValueError("Deming: the columns do not covary, so no line is defined")
+        raise NotDefined("Deming: the columns do not covary, so no line is defined")
     intercepts += pairs.method.mean() - slopes * pairs.reference.mean()
     quantile = float(t.ppf((1 + confidence) / 2, n - 2))
     found = []

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import f as f_distribution
-from scipy.stats import norm
+from scipy.stats import norm, pearsonr, spearmanr
 
-from ich.pairs import flat, numbers, pair
+from ich.pairs import Pairs, flat, numbers, pair, varies
 
 NOT_DEFINED = (float("nan"), float("nan"))
 
@@ -33,7 +33,8 @@ class Concordance:
 def concordance(method: ArrayLike, reference: ArrayLike, confidence: float = 0.95) -> Concordance:
     """Lin's concordance correlation coefficient (variances with n) with Fisher-z interval.
 
-    A column without variance has a coefficient of 0 and no interval; identical columns that vary have 1 (1, 1).
+    A column without variance has a coefficient of 0 and no interval; identical columns that vary have 1 (1,
+    1).
 
     Raises
     ------
@@ -43,16 +44,17 @@ def concordance(method: ArrayLike, reference: ArrayLike, confidence: float = 0.9
     """
     pairs = pair(method, reference)
     x, y, n = pairs.method, pairs.reference, pairs.n
-    constant = np.ptp(x) == 0 or np.ptp(y) == 0
-    sx, sy = (0.0 if np.ptp(v) == 0 else float(v.std()) for v in (x, y))
+    constant = not (varies(x) and varies(y))
+    sx, sy = (float(v.std()) if varies(v) else 0.0 for v in (x, y))
     covariance = 0.0 if constant else float(((x - x.mean()) * (y - y.mean())).mean())
     total = sx**2 + sy**2 + float(x.mean() - y.mean()) ** 2
     value = 2 * covariance / total if total > 0 else float("nan")
     if constant:
         return Concordance(n, value, NOT_DEFINED, float("nan"), float("nan"), confidence)
     r = min(1.0, max(-1.0, covariance / (sx * sy)))
-    if abs(value) >= 1 - 1e-15:
-        return Concordance(n, value, (value, value), r, value / r, confidence)
+    if abs(value) > 1 - 1e-13:  # exact agreement but for rounding
+        value = math.copysign(1.0, value)
+        return Concordance(n, value, (value, value), value, 1.0, confidence)
     interval = NOT_DEFINED
     if r != 0:
         shift = (x.mean() - y.mean()) ** 2 / (sx * sy)  # u squared
@@ -64,17 +66,34 @@ def concordance(method: ArrayLike, reference: ArrayLike, confidence: float = 0.9
     return Concordance(n, value, interval, r, value / r if r else float("nan"), confidence)
 
 
+def ccc_of_sums(sums: np.ndarray) -> np.ndarray:
+    """Concordance from sums over cases, rows of (n, x, y, xx, yy, xy); 0 without variance and shift."""
+    n, x, y, xx, yy, xy = sums.T
+    total = xx + yy - (x**2 + y**2) / n + (x - y) ** 2 / n
+    return np.divide(2 * (xy - x * y / n), total, out=np.zeros_like(total), where=total > 0)
+
+
+def correlations(pairs: Pairs, notes: list[str]) -> dict:
+    """Pearson's r and Spearman's rho, None with a note where a column is constant."""
+    if not (varies(pairs.method) and varies(pairs.reference)):
+        notes.append("correlation: one column is constant")
+        return {"pearson_r": None, "spearman_rho": None}
+    r, rho = pearsonr(pairs.method, pairs.reference), spearmanr(pairs.method, pairs.reference)
+    return {"pearson_r": float(r.statistic), "spearman_rho": float(rho.statistic)}
+
+
 def intraclass(scores: ArrayLike, confidence: float = 0.95) -> pd.DataFrame:
     """Intraclass correlations of a complete (targets, raters) table.
 
     Parameters
     ----------
-    scores : (n, k) numbers, n >= 2 targets by k >= 2 raters; rows with a missing value are counted and left out.
+    scores : (n, k) numbers, n >= 2 targets by k >= 2 raters; rows with a missing value are counted and left
+        out.
 
     Returns
     -------
-    Six rows: type (ICC(1,1), ICC(A,1), ICC(C,1), ICC(1,k), ICC(A,k), ICC(C,k)), n, k, n_missing, icc, ci_low, ci_high.
-    Ratings that do not vary at all have NaN; ratings that agree exactly have 1 (1, 1).
+    Six rows: type (ICC(1,1), ICC(A,1), ICC(C,1), ICC(1,k), ICC(A,k), ICC(C,k)), n, k, n_missing, icc, ci_low,
+    ci_high. Ratings that do not vary at all have NaN; ratings that agree exactly have 1 (1, 1).
 
     Raises
     ------
@@ -82,7 +101,7 @@ def intraclass(scores: ArrayLike, confidence: float = 0.95) -> pd.DataFrame:
 
     Source: Shrout & Fleiss, Psychol Bull 1979;86:420; McGraw & Wong, Psychol Methods 1996;1:30.
     """
-    frame = pd.DataFrame(scores)
+    frame = scores if isinstance(scores, pd.DataFrame) else pd.DataFrame(np.asarray(scores))
     columns = [numbers(frame[name], f"rater {name}") for name in frame]
     table = np.column_stack(columns) if columns else np.empty((0, 0))
     complete = ~np.isnan(table).any(axis=1)
@@ -102,13 +121,21 @@ def intraclass(scores: ArrayLike, confidence: float = 0.95) -> pd.DataFrame:
     msw = (columns_ss + residual_ss) / (n * (k - 1))
     tail = (1 + confidence) / 2
     single = [
-        ("ICC(1,1)", _ratio(msr - msw, msr + (k - 1) * msw), _consistency(msr, msw, n - 1, n * (k - 1), k, tail)),
+        (
+            "ICC(1,1)",
+            _ratio(msr - msw, msr + (k - 1) * msw),
+            _consistency(msr, msw, n - 1, n * (k - 1), k, tail),
+        ),
         (
             "ICC(A,1)",
             _ratio(msr - mse, msr + (k - 1) * mse + k * (msc - mse) / n),
             _absolute(msr, msc, mse, n, k, tail),
         ),
-        ("ICC(C,1)", _ratio(msr - mse, msr + (k - 1) * mse), _consistency(msr, mse, n - 1, (n - 1) * (k - 1), k, tail)),
+        (
+            "ICC(C,1)",
+            _ratio(msr - mse, msr + (k - 1) * mse),
+            _consistency(msr, mse, n - 1, (n - 1) * (k - 1), k, tail),
+        ),
     ]
     average = [
         (name.replace("1)", "k)"), _stepped_up(value, k), (_stepped_up(ci[0], k), _stepped_up(ci[1], k)))
@@ -116,7 +143,15 @@ def intraclass(scores: ArrayLike, confidence: float = 0.95) -> pd.DataFrame:
     ]
     return pd.DataFrame(
         [
-            {"type": name, "n": n, "k": k, "n_missing": n_missing, "icc": value, "ci_low": ci[0], "ci_high": ci[1]}
+            {
+                "type": name,
+                "n": n,
+                "k": k,
+                "n_missing": n_missing,
+                "icc": value,
+                "ci_low": ci[0],
+                "ci_high": ci[1],
+            }
             for name, value, ci in [*single, *average]
         ]
     )
@@ -131,7 +166,9 @@ def _stepped_up(value: float, k: int) -> float:
     return _ratio(k * value, 1 + (k - 1) * value)
 
 
-def _consistency(between: float, within: float, df1: int, df2: int, k: int, tail: float) -> tuple[float, float]:
+def _consistency(
+    between: float, within: float, df1: int, df2: int, k: int, tail: float
+) -> tuple[float, float]:
     if within == 0:
         return (1.0, 1.0) if between > 0 else NOT_DEFINED
     ratio = between / within
@@ -149,7 +186,10 @@ def _absolute(msr: float, msc: float, mse: float, n: int, k: int, tail: float) -
         return 1.0, 1.0
     a = k * icc / (n * (1 - icc))
     b = 1 + k * icc * (n - 1) / (n * (1 - icc))
-    v = (a * msc + b * mse) ** 2 / ((a * msc) ** 2 / (k - 1) + (b * mse) ** 2 / ((n - 1) * (k - 1)))
+    denominator = (a * msc) ** 2 / (k - 1) + (b * mse) ** 2 / ((n - 1) * (k - 1))
+    if denominator == 0:
+        return NOT_DEFINED
+    v = (a * msc + b * mse) ** 2 / denominator
     upper, lower = float(f_distribution.ppf(tail, n - 1, v)), float(f_distribution.ppf(tail, v, n - 1))
     common = k * msc + (k * n - k - n) * mse
     low = n * (msr - upper * mse) / (upper * common + n * msr)

@@ -95,7 +95,7 @@ def choose_series(folder: str | Path, name: str | None = None) -> Series:
 
 def _warned(chosen: Series, found: list[Series]) -> Series:
     damaged = sum(len(s.slices) for s in found if s.slices[0].kind == DAMAGED)
-    note = f"{damaged} damaged DICOM files beside the series, whose slices they may be"
+    note = f"damaged DICOM files beside the series, whose slices they may be: {damaged}"
     return replace(chosen, notes=(*chosen.notes, note)) if damaged else chosen
 
 
@@ -111,7 +111,7 @@ def _judge(group: list[Slice], geometries: int) -> list[Series]:
         return [_stack(ordered, positions, ())]
     unique = _without_copies(ordered)
     copies = len(ordered) - len(unique)
-    notes = (f"{copies} images are exact copies of others and were passed over",) if copies else ()
+    notes = (f"exact copies of other images, passed over: {copies}",) if copies else ()
     positions, ordered = _sorted(unique)
     if np.all(np.diff(positions) > SAME_POSITION_MM):
         return (

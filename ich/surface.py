@@ -14,12 +14,13 @@ Lattices here are (K, I, J): layers first, so that work on whole layers runs thr
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 Corner = tuple[int, ...]
+Axes = tuple[np.ndarray, np.ndarray, np.ndarray]  # where the layers, rows and columns of a lattice lie, mm
 CORNERS: tuple[Corner, ...] = tuple(itertools.product((0, 1), repeat=3))
 
 
@@ -63,7 +64,7 @@ def voxel_elements(padded: np.ndarray) -> Elements:
     return Elements(on, np.ones(np.count_nonzero(on)))
 
 
-def distances(elements: Elements, other: Elements, axes_mm: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+def distances(elements: Elements, other: Elements, axes_mm: Axes) -> np.ndarray:
     """Distance of each element to the nearest of `other`, (n,) mm; infinite if `other` has none.
 
     Taken between coordinates in mm, so slices may lie at unequal distances.
@@ -116,7 +117,7 @@ def area_table(spacing_mm: tuple[float, float, float]) -> np.ndarray:
     return np.linalg.norm(_normals() * (b * c, a * c, a * b), axis=2).sum(axis=1)
 
 
-@lru_cache(maxsize=1)
+@cache
 def _normals() -> np.ndarray:
     """Normals of the triangles of each pattern's surface at unit spacing, as long as their area, (256, 4, 3).
 
@@ -144,16 +145,17 @@ def _joined(corners: frozenset[Corner]) -> list[frozenset[Corner]]:
     return parts
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sheet(part: frozenset[Corner]) -> np.ndarray:
     outside = [corner for corner in CORNERS if corner not in part]
     cuts = [np.add(a, b) / 2 for a in part for b in outside if _apart(a, b) == 1]
     loop = [cuts.pop()]
     while cuts:
         # The next cut edge lies on a face of the cell that the last one lies on too.
-        on_face = [np.any((cut == loop[-1]) & (cut != 0.5)) for cut in cuts]
+        on_face = [bool(np.any((cut == loop[-1]) & (cut != 0.5))) for cut in cuts]
         loop.append(cuts.pop(on_face.index(True)))
-    folds = np.stack(loop)[np.array(list(_triangulations(tuple(range(len(loop))))))]  # (fold, triangle, tip, xyz)
+    triangles = np.array(list(_triangulations(tuple(range(len(loop))))))
+    folds = np.stack(loop)[triangles]  # (fold, triangle, tip, xyz)
     normals = np.cross(folds[:, :, 1] - folds[:, :, 0], folds[:, :, 2] - folds[:, :, 0]) / 2
     return normals[np.argmax(np.linalg.norm(normals, axis=2).sum(axis=1).round(9))]
 

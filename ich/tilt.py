@@ -88,8 +88,8 @@ def table_step_correction(affine: np.ndarray) -> tuple[np.ndarray, float, tuple[
     if _off_nominal_mm(step) <= NOMINAL_TOLERANCE_MM:
         note = (
             f"slices are turned by {angle:.1f} degrees about the left-right axis and stored {step:.4g} mm "
-            f"apart: taken for an oblique stack; if this is gantry tilt the distance is {perpendicular:.4g} mm "
-            f"and volumes are {step / perpendicular - 1:.1%} too large"
+            f"apart: taken for an oblique stack; if this is gantry tilt the distance is "
+            f"{perpendicular:.4g} mm and volumes are {step / perpendicular - 1:.1%} too large"
         )
         return affine, 0.0, (note,)
     turned = affine.copy()

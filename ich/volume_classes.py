@@ -1,5 +1,6 @@
 """Volumes as classes and decisions: kappa, thresholds, reclassification, false expansion."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -7,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import norm
-from statsmodels.stats.inter_rater import cohens_kappa
 
 from ich.comparison import CLINIC_EDGES_ML, group_labels, volume_group, wilson
 from ich.pairs import flat, pair
@@ -44,18 +44,28 @@ def kappa(counts: ArrayLike, weights: str = "linear", confidence: float = 0.95) 
     Source: Fleiss, Cohen & Everitt, Psychol Bull 1969;72:323 (standard error).
     """
     table = np.asarray(counts, dtype=float)
-    kinds = {"none": None, "linear": "linear", "quadratic": "quadratic"}
+    kinds = ("none", "linear", "quadratic")
     if table.ndim != 2 or table.shape[0] != table.shape[1] or table.sum() <= 0 or (table < 0).any():
-        raise ValueError(f"counts: got shape {table.shape} with {table.sum():g} cases, wanted a square table of counts")
+        raise ValueError(
+            f"counts: got shape {table.shape} with {table.sum():g} cases, wanted a square table of counts"
+        )
     if weights not in kinds:
         raise ValueError(f"weights: got {weights!r}, wanted one of {', '.join(kinds)}")
-    n, observed = int(table.sum()), float(np.trace(table) / table.sum())
-    if (table.sum(axis=0) == n).any() and (table.sum(axis=1) == n).any() and observed == 1:
-        return Kappa(n, observed, float("nan"), (float("nan"), float("nan")), weights)
-    found = cohens_kappa(table, wt=kinds[weights])
-    half = float(norm.ppf((1 + confidence) / 2)) * float(found.std_kappa)
-    value = float(found.kappa)
-    return Kappa(n, observed, value, (max(-1.0, value - half), min(1.0, value + half)), weights)
+    n, shares = int(table.sum()), table / table.sum()
+    rows, columns = shares.sum(axis=1), shares.sum(axis=0)
+    steps = np.abs(np.subtract.outer(np.arange(len(table)), np.arange(len(table)))) / max(len(table) - 1, 1)
+    credit = 1 - (steps > 0 if weights == "none" else steps ** {"linear": 1, "quadratic": 2}[weights])
+    observed, by_chance = float((credit * shares).sum()), float(rows @ credit @ columns)
+    same = float(np.trace(shares))
+    if 1 - by_chance < 1e-12:
+        return Kappa(n, same, float("nan"), (float("nan"), float("nan")), weights)
+    value = (observed - by_chance) / (1 - by_chance)
+    lines = np.add.outer(credit @ columns, rows @ credit)
+    squares = float((shares * (credit * (1 - by_chance) - lines * (1 - observed)) ** 2).sum())
+    variance = squares - (observed * by_chance - 2 * by_chance + observed) ** 2
+    error = math.sqrt(max(variance, 0.0) / n) / (1 - by_chance) ** 2
+    half = float(norm.ppf((1 + confidence) / 2)) * error
+    return Kappa(n, same, value, (max(-1.0, value - half), min(1.0, value + half)), weights)
 
 
 def confusion(
@@ -69,15 +79,21 @@ def confusion(
         dropna=False,
     )
     labels = group_labels(edges_ml)
-    return found.reindex(index=labels, columns=labels, fill_value=0).rename_axis(index="reference", columns="method")
+    return found.reindex(index=labels, columns=labels, fill_value=0).rename_axis(
+        index="reference", columns="method"
+    )
 
 
-def threshold_confusion(method: ArrayLike, reference: ArrayLike, threshold_ml: float = ICH_SCORE_ML) -> pd.DataFrame:
+def threshold_confusion(
+    method: ArrayLike, reference: ArrayLike, threshold_ml: float = ICH_SCORE_ML
+) -> pd.DataFrame:
     """Counts below and from one threshold on, reference in rows."""
     pairs = pair(method, reference, minimum=1)
     labels = [f"<{threshold_ml:g}", f"≥{threshold_ml:g}"]
     counts = np.zeros((2, 2), dtype=int)
-    np.add.at(counts, ((pairs.reference >= threshold_ml).astype(int), (pairs.method >= threshold_ml).astype(int)), 1)
+    np.add.at(
+        counts, ((pairs.reference >= threshold_ml).astype(int), (pairs.method >= threshold_ml).astype(int)), 1
+    )
     index, columns = pd.Index(labels, name="reference"), pd.Index(labels, name="method")
     return pd.DataFrame(counts, index=index, columns=columns)
 
@@ -92,14 +108,14 @@ def threshold_accuracy(
 
     Returns
     -------
-    One row per threshold: threshold_ml, n, n_positive (reference), sensitivity, its interval, specificity, its
-    interval. Without positive (negative) cases the sensitivity (specificity) is NaN.
+    One row per threshold: threshold_ml, n, n_positive (reference), sensitivity, its interval, specificity,
+    its interval. Without positive (negative) cases the sensitivity (specificity) is NaN.
     """
     rows = []
     for threshold in thresholds_ml:
         counts = threshold_confusion(method, reference, threshold).to_numpy()
         positive, negative = int(counts[1].sum()), int(counts[0].sum())
-        row = {"threshold_ml": float(threshold), "n": positive + negative, "n_positive": positive}
+        row: dict = {"threshold_ml": float(threshold), "n": positive + negative, "n_positive": positive}
         row["sensitivity"] = counts[1, 1] / positive if positive else float("nan")
         row["sensitivity_ci"] = wilson(int(counts[1, 1]), positive, confidence)
         row["specificity"] = counts[0, 0] / negative if negative else float("nan")
@@ -115,13 +131,21 @@ def reclassification(
 
     Returns
     -------
-    threshold_ml, n, gained (method gives a point, reference none), lost, share (gained and lost), share_ci (Wilson).
+    threshold_ml, n, gained (method gives a point, reference none), lost, share (gained and lost), share_ci
+    (Wilson).
     """
     counts = threshold_confusion(method, reference, threshold_ml).to_numpy()
     gained, lost, n = int(counts[0, 1]), int(counts[1, 0]), int(counts.sum())
     interval = wilson(gained + lost, n, confidence)
     share = (gained + lost) / n
-    return {"threshold_ml": threshold_ml, "n": n, "gained": gained, "lost": lost, "share": share, "share_ci": interval}
+    return {
+        "threshold_ml": threshold_ml,
+        "n": n,
+        "gained": gained,
+        "lost": lost,
+        "share": share,
+        "share_ci": interval,
+    }
 
 
 @dataclass(frozen=True)
@@ -158,10 +182,10 @@ def false_expansion(
 ) -> FalseExpansion:
     """The rate of "expansion" that measurement error alone would cause in hematomas that stay as they are.
 
-    Two designs. Replaced: the reference is measured at baseline and the method at follow-up, counted directly.
-    Repeated: the method is used at both times. Case i errs at baseline as it did here; at follow-up it takes the
-    relative error of another case j of its volume group, over all ordered pairs of a group. The two errors are
-    independent then; a method that errs alike on one hematoma twice does better.
+    Two designs. Replaced: the reference is measured at baseline and the method at follow-up, counted
+    directly. Repeated: the method is used at both times. Case i errs at baseline as it did here; at follow-up
+    it takes the relative error of another case j of its volume group, over all ordered pairs of a group. The
+    two errors are independent then; a method that errs alike on one hematoma twice does better.
 
     Returns
     -------

@@ -28,7 +28,9 @@ def _head_box(hu: np.ndarray) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def sprite(hu: np.ndarray, labels: np.ndarray, side: int = 320, window: tuple[float, float] = (0.0, 80.0)) -> Image.Image:
+def sprite(
+    hu: np.ndarray, labels: np.ndarray, side: int = 320, window: tuple[float, float] = (0.0, 80.0)
+) -> Image.Image:
     """All slices of (I, J, K) HU, foot to head, below each other in radiological view, outlines drawn by label."""
     rows, columns = _head_box(hu)
     side = min(side, MAX_SPRITE_PX // hu.shape[2])
@@ -39,7 +41,9 @@ def sprite(hu: np.ndarray, labels: np.ndarray, side: int = 320, window: tuple[fl
         for label, color in LABEL_COLORS.items():
             mask = labels[rows, columns, k].T == label
             if mask.any():
-                rgb[mask & ~ndimage.binary_erosion(mask)] = tuple(int(color[n : n + 2], 16) for n in (1, 3, 5))
+                rgb[mask & ~ndimage.binary_erosion(mask)] = tuple(
+                    int(color[n : n + 2], 16) for n in (1, 3, 5)
+                )
         tile = Image.fromarray(rgb)
         tile.thumbnail((side, side), Image.Resampling.LANCZOS)
         canvas = Image.new("RGB", (side, side))

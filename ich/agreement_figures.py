@@ -1,0 +1,228 @@
+"""Figures of method comparison: they draw tables and statistics that were computed elsewhere."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from ich.bland_altman import BlandAltman, RegressionLimits
+from ich.canvas import (
+    BLUE,
+    GREY,
+    INK,
+    SERIES,
+    VERMILION,
+    column_label,
+    draw_points,
+    legend_below,
+    log_ticks,
+    note,
+    number,
+    set_count,
+    set_title,
+    side_labels,
+)
+from ich.regression import Line
+
+_UNITS = {"ml": "difference, ml", "percent": "difference, % of mean", "ratio": "ratio"}
+
+
+def _axes_values(table: pd.DataFrame, method: str, reference: str, x: str) -> tuple[np.ndarray, ...]:
+    first, second = (table[name].to_numpy(dtype=float) for name in (method, reference))
+    if x not in ("mean", "reference"):
+        raise ValueError(f"x: got {x!r}, wanted 'mean' or 'reference'")
+    return first, second, (first + second) / 2 if x == "mean" else second
+
+
+def _missing(stats) -> str:
+    parts = [f"n = {stats.n}"]
+    if getattr(stats, "n_missing", 0):
+        parts.append(f"{stats.n_missing} missing")
+    if getattr(stats, "undefined_ids", ()):
+        parts.append(f"{len(stats.undefined_ids)} not defined")
+    return ", ".join(parts)
+
+
+def draw_bland_altman(
+    table: pd.DataFrame,
+    stats: BlandAltman,
+    ax: Axes,
+    *,
+    method: str,
+    reference: str,
+    group: str | None = None,
+    x: str = "mean",
+    log_x: bool = False,
+    margin: float | None = None,
+    title: str = "",
+    simulated: bool = False,
+) -> None:
+    """Differences against volume with bias, limits and exact intervals as bands, on the scale of `stats`.
+
+    Parameters
+    ----------
+    table : one row per case with the columns `method` and `reference`, ml, and `group`.
+    x : "mean" of both or "reference"; `log_x` spreads small volumes (the scale "ratio" always does).
+    margin : difference that would not change treatment, in the unit of the scale (a ratio: above 1), drawn on
+        both sides.
+    """
+    first, second, across = _axes_values(table, method, reference, x)
+    ratio = stats.scale == "ratio"
+    with np.errstate(divide="ignore", invalid="ignore"):
+        up = {
+            "ml": first - second,
+            "percent": 200 * (first - second) / (first + second),
+            "ratio": np.where((first > 0) & (second > 0), first / second, np.nan),
+        }[stats.scale]
+    digits = 2 if ratio or max(abs(stats.loa_lower), abs(stats.loa_upper)) < 2 else 1
+    limits = (("lower", stats.loa_lower, stats.loa_lower_ci), ("upper", stats.loa_upper, stats.loa_upper_ci))
+    ax.axhline(1 if ratio else 0, color=GREY, linewidth=0.6, zorder=1)
+    ax.axhspan(*stats.bias_ci, color=BLUE, alpha=0.18, linewidth=0, zorder=0)
+    ax.axhline(stats.bias, color=INK, linewidth=1.2, zorder=2)
+    labels = [(stats.bias, f"bias {number(stats.bias, digits)}\n({_ends(stats.bias_ci, digits)})", INK)]
+    for name, limit, interval in limits:
+        ax.axhspan(*interval, color=GREY, alpha=0.18, linewidth=0, zorder=0)
+        ax.axhline(limit, color=INK, linewidth=1.0, linestyle=(0, (5, 2.5)), zorder=2)
+        labels.append((limit, f"{name} limit {number(limit, digits)}\n({_ends(interval, digits)})", INK))
+    _draw_margin(ax, margin, ratio)
+    draw_points(ax, across, up, table, group)
+    if ratio:
+        ax.set_yscale("log")
+        ends = (margin, 1 / margin) if margin else ()
+        shown = np.concatenate([up[np.isfinite(up)], stats.loa_lower_ci, stats.loa_upper_ci, ends])
+        ax.set_ylim(shown.min() / 1.05, shown.max() * 1.05)
+        log_ticks(ax.yaxis, *ax.get_ylim())
+    if ratio or log_x:
+        ax.set_xscale("log")
+        log_ticks(ax.xaxis, *ax.get_xlim())
+    ax.set_xlabel("mean of both, ml" if x == "mean" else f"{column_label(reference)} volume, ml")
+    sign = "/" if ratio else "−"
+    ax.set_ylabel(
+        f"{column_label(method)} {sign} {column_label(reference)}, {_UNITS[stats.scale].split(', ')[-1]}"
+    )
+    side_labels(ax, labels)
+    set_count(ax, _missing(stats))
+    set_title(ax, title, simulated)
+
+
+def _ends(interval, digits: int) -> str:
+    return f"{number(interval[0], digits)} to {number(interval[1], digits)}"
+
+
+def _draw_margin(ax: Axes, margin: float | None, ratio: bool = False) -> None:
+    if margin is None:
+        return
+    for end in (margin, 1 / margin if ratio else -margin):
+        ax.axhline(end, color=VERMILION, linewidth=1.0, linestyle=":", zorder=2)
+    ax.annotate(
+        "margin", (1, margin), xycoords=("axes fraction", "data"), xytext=(-2, 1.5),
+        textcoords="offset points", ha="right", va="bottom", color=VERMILION, fontsize=6.5, zorder=5,
+        annotation_clip=True, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.4},
+    )  # fmt: skip
+
+
+def draw_regression_limits(
+    table: pd.DataFrame,
+    stats: RegressionLimits,
+    ax: Axes,
+    *,
+    method: str,
+    reference: str,
+    group: str | None = None,
+    margin: float | None = None,
+    title: str = "",
+    simulated: bool = False,
+) -> None:
+    """Differences against the mean of both with the limits that follow the volume."""
+    first, second, across = _axes_values(table, method, reference, "mean")
+    ends = np.linspace(np.nanmin(across), np.nanmax(across), 200)
+    lines = stats.at(ends)
+    ax.axhline(0, color=GREY, linewidth=0.6, zorder=1)
+    ax.fill_between(ends, lines.loa_lower, lines.loa_upper, color=GREY, alpha=0.12, linewidth=0, zorder=0)
+    ax.plot(ends, lines.bias, color=INK, linewidth=1.2, zorder=2)
+    for name in ("loa_lower", "loa_upper"):
+        ax.plot(ends, lines[name], color=INK, linewidth=1.0, linestyle=(0, (5, 2.5)), zorder=2)
+    _draw_margin(ax, margin)
+    draw_points(ax, across, first - second, table, group)
+    ax.set_xlabel("mean of both, ml")
+    ax.set_ylabel(f"{column_label(method)} − {column_label(reference)}, ml")
+    sign = "+" if stats.b1 >= 0 else "−"
+    spread_sign = "+" if stats.c1 >= 0 else "−"
+    note(
+        ax,
+        f"bias = {number(stats.b0, 2)} {sign} {abs(stats.b1):.3f} V\n"
+        f"|residual| = {number(stats.c0, 2)} {spread_sign} {abs(stats.c1):.3f} V",
+    )
+    set_count(ax, f"n = {stats.n}")
+    set_title(ax, title, simulated)
+
+
+def draw_scatter(
+    table: pd.DataFrame,
+    fit: Line | None,
+    ax: Axes,
+    *,
+    method: str,
+    reference: str,
+    group: str | None = None,
+    log: bool = False,
+    title: str = "",
+    simulated: bool = False,
+) -> None:
+    """Method against reference with the line of identity and a fitted line; `log` for logarithmic axes."""
+    first, second, _ = _axes_values(table, method, reference, "mean")
+    both = np.isfinite(first) & np.isfinite(second)
+    drawn = both & (first > 0) & (second > 0) if log else both
+    values = np.concatenate([first[drawn], second[drawn]])
+    low, high = (
+        (values.min() / 1.15, values.max() * 1.15) if log else (min(0, values.min()), values.max() * 1.04)
+    )
+    line = np.geomspace(low, high, 200) if log else np.array([low, high])
+    lines = ax.plot(
+        line, line, color=GREY, linewidth=0.9, linestyle=(0, (5, 2.5)), zorder=1, label="identity"
+    )
+    draw_points(ax, np.where(drawn, second, np.nan), first, table, group)
+    if fit is not None:
+        fitted = fit.intercept + fit.slope * line
+        shown = fitted > 0 if log else np.ones(fitted.shape, dtype=bool)
+        label = (
+            f"{fit.name}: slope {number(fit.slope, 2)} ({_ends(fit.slope_ci, 2)}),\n"
+            f"intercept {number(fit.intercept, 2)} ml ({_ends(fit.intercept_ci, 2)})"
+        )
+        lines += ax.plot(line[shown], fitted[shown], color=INK, zorder=2, label=label)
+    legend_below(ax, 1, handles=lines)
+    if log:
+        ax.set(xscale="log", yscale="log")
+        log_ticks(ax.xaxis, low, high)
+        log_ticks(ax.yaxis, low, high)
+    ax.set(xlim=(low, high), ylim=(low, high))
+    ax.set_aspect("equal")
+    ax.set_xlabel(f"{column_label(reference)} volume, ml")
+    ax.set_ylabel(f"{column_label(method)} volume, ml")
+    left_out = int((both & ~drawn).sum())
+    set_count(ax, f"n = {int(both.sum())}" + (f", {left_out} at zero not shown" if left_out else ""))
+    set_title(ax, title, simulated)
+
+
+def draw_mountain(
+    mountains: Mapping[str, pd.DataFrame], ax: Axes, *, title: str = "", simulated: bool = False
+) -> None:
+    """Folded distributions of the differences of one or more methods; `mountains` maps labels to tables."""
+    for (name, table), (color, _), style in zip(
+        mountains.items(),
+        SERIES,
+        ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), "-", "-"),
+        strict=False,
+    ):
+        ax.plot(
+            table["difference"],
+            table["percentile"],
+            color=color,
+            linestyle=style,
+            label=f"{name} (n = {len(table)})",
+        )
+    ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
+    ax.set(ylim=(0, 52), xlabel="method − reference, ml", ylabel="folded percentile")
+    legend_below(ax, 1)
+    set_title(ax, title, simulated)

@@ -1,0 +1,78 @@
+"""Which limits of agreement the data allow one to quote: checks of normality, trend and spread."""
+
+import numpy as np
+from scipy.stats import shapiro
+
+from ich.bland_altman import regression_limits
+from ich.pairs import varies
+
+ALPHA = 0.05
+SHAPIRO_MAX = 5000  # beyond, the test's p value is not reliable
+
+
+def assumption_checks(method: np.ndarray, reference: np.ndarray) -> dict:
+    """Whether constant limits suit the differences, on the ml and on the log scale.
+
+    Returns
+    -------
+    For "ml" and "ratio": n, normality_p (Shapiro-Wilk), proportional_bias_p (slope of the difference on the
+    mean), spread_p (slope of the absolute residual on the mean) and a flag for each: normal,
+    no_proportional_bias, constant_spread (p >= 0.05). None where a scale or a check is not defined.
+    """
+    method, reference = np.asarray(method, dtype=float), np.asarray(reference, dtype=float)
+    positive = (method > 0) & (reference > 0)
+    scales: dict = {"ml": _checks(method, reference)}
+    enough = positive.sum() >= 3
+    scales["ratio"] = _checks(np.log(method[positive]), np.log(reference[positive])) if enough else None
+    if scales["ratio"] is not None:
+        scales["ratio"]["all_positive"] = bool(positive.all())
+    return {"alpha": ALPHA, **scales}
+
+
+def _checks(method: np.ndarray, reference: np.ndarray) -> dict:
+    difference = method - reference
+    found: dict = {"n": difference.size, "normality_p": None, "proportional_bias_p": None, "spread_p": None}
+    differ = varies(difference, method, reference)
+    if differ and difference.size <= SHAPIRO_MAX:
+        centered = difference - difference.mean()
+        found["normality_p"] = float(shapiro(centered / np.abs(centered).max()).pvalue)
+    if differ and varies(method + reference, reference):
+        slope = regression_limits(method, reference)
+        found |= {"proportional_bias_p": slope.b1_p, "spread_p": slope.c1_p}
+    names = {
+        "normal": "normality_p",
+        "no_proportional_bias": "proportional_bias_p",
+        "constant_spread": "spread_p",
+    }
+    for flag, p in names.items():
+        found[flag] = None if found[p] is None else bool(found[p] >= ALPHA)
+    return found
+
+
+def limits_to_quote(checks: dict) -> dict:
+    """Which limits the checks speak for, and why, in a sentence.
+
+    Constant limits need all three checks. Without normality alone: nonparametric limits. With a bias or
+    spread that follows the volume: ratio limits if every volume is positive and the log scale passes the two
+    slope checks, else regression limits.
+    """
+    raw, ratio = checks["ml"], checks["ratio"]
+    if raw["normal"] is None and raw["constant_spread"] is None:
+        return {"limits": "constant", "reason": "the differences do not vary"}
+    failed = [text for flag, text in _FAILED.items() if raw[flag] is False]
+    if not failed:
+        return {"limits": "constant", "reason": "differences look normal, with no trend in bias or spread"}
+    reason = " and ".join(failed)
+    if raw["no_proportional_bias"] is not False and raw["constant_spread"] is not False:
+        return {"limits": "nonparametric", "reason": reason}
+    level = ratio is not None and ratio["all_positive"]
+    if level and ratio["no_proportional_bias"] is not False and ratio["constant_spread"] is not False:
+        return {"limits": "ratio", "reason": f"{reason}; on the log scale neither trend remains"}
+    return {"limits": "regression", "reason": f"{reason}, on the log scale too" if level else reason}
+
+
+_FAILED = {
+    "normal": "differences are not normal",
+    "no_proportional_bias": "bias changes with volume",
+    "constant_spread": "spread changes with volume",
+}

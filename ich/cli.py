@@ -1,0 +1,211 @@
+"""The command line: reads arguments, calls one function of the package, says what happened."""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `ich`; 0 done, 1 a study or some of the files failed, 2 wrong input, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (ValueError, OSError) as error:
+        if os.environ.get("ICH_DEBUG"):
+            raise
+        print(f"ich {options.name_of_command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"ich {options.name_of_command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ich", description="Study workbook for intracerebral hemorrhage on CT."
+    )
+    commands = parser.add_subparsers(metavar="command", required=True, dest="name_of_command")
+
+    def command(name, function, text):
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(command=function)
+        return added
+
+    study = command("study", _study, "run the notebooks of a profile into a run folder with a report")
+    study.add_argument(
+        "profile", nargs="?", default="demo", help="profile, by name or YAML file (default: demo)"
+    )
+    study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a parameter")
+    study.add_argument("--name", help="name of the run (default: the profile's)")
+    again = study.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="continue after the last finished notebook")
+    again.add_argument("--overwrite", action="store_true", help="remove an existing run of this name first")
+    study.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
+    study.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="notebooks and profiles")
+
+    phantom = command("phantom", _phantom, "write simulated head CT with bleeds of known volume")
+    phantom.add_argument("--n", type=int, required=True, help="number of cases")
+    phantom.add_argument("--seed", type=int, default=2019, help="seed of the cohort (default: 2019)")
+    phantom.add_argument("--out", type=Path, required=True, help="folder to write")
+    phantom.add_argument("--size", type=int, default=256, help="pixels on a side (default: 256)")
+    phantom.add_argument("--jobs", type=int, default=-1, help="worker processes, -1 for one per core")
+
+    measure = command("measure", _measure, "volume and ABC/2 of masks, one row each")
+    measure.add_argument("masks", nargs="+", type=Path, metavar="MASK", help="NIfTI mask")
+    measure.add_argument("--out", type=Path, required=True, help="table to write (CSV)")
+    measure.add_argument("--jobs", type=int, default=-1, help="worker processes, -1 for one per core")
+
+    agree = command("agree", _agree, "agreement of two columns of a table, method - reference")
+    agree.add_argument("table", type=Path, help="CSV with one row per case")
+    agree.add_argument("--reference", required=True, metavar="COL", help="column of reference volumes, ml")
+    agree.add_argument("--method", required=True, metavar="COL", help="column of the method's volumes, ml")
+    agree.add_argument("--out", type=Path, required=True, help="result to write (JSON)")
+
+    evaluate = command("evaluate", _evaluate, "predicted masks against reference masks of the same names")
+    evaluate.add_argument("--reference", type=Path, required=True, metavar="DIR", help="reference masks")
+    evaluate.add_argument("--prediction", type=Path, required=True, metavar="DIR", help="predicted masks")
+    evaluate.add_argument("--cohort", type=Path, help="cohort.csv, for patient and hemorrhage type")
+    evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    evaluate.add_argument("--jobs", type=int, default=-1, help="worker processes, -1 for one per core")
+
+    segment = command("segment", _segment, "one scan to mask, case.json and case.html (research use only)")
+    segment.add_argument("scan", type=Path, metavar="SCAN", help="NIfTI file or DICOM folder")
+    segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    segment.add_argument(
+        "--weights", type=Path, default=ROOT / "reports" / "demo" / "model", help="model folder of a run"
+    )
+
+    listing = command("list", _list, "profiles and runs")
+    listing.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
+    listing.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="notebooks and profiles")
+    return parser
+
+
+def _study(options: argparse.Namespace) -> int:
+    from ich.notebook import NotebookFailed
+    from ich.study import plan, read_profile, run_study
+
+    profile = read_profile(options.profile, options.notebooks)
+    planned = plan(profile, options.set, options.name, reports=options.reports, notebooks=options.notebooks)
+    try:
+        index = run_study(planned, resume=options.resume, overwrite=options.overwrite)
+    except NotebookFailed as error:
+        print(f"\n{error}\ncontinue with: {_resume(options)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\nstudy interrupted; continue with: {_resume(options)}", file=sys.stderr)
+        return 130
+    print(f"Report: {index}")
+    return 0
+
+
+def _resume(options: argparse.Namespace) -> str:
+    """The command that continues this study."""
+    words = ["ich", "study", options.profile]
+    for text in options.set:
+        words += ["--set", text]
+    words += ["--name", options.name] if options.name else []
+    for name in ("reports", "notebooks"):
+        given = getattr(options, name)
+        words += [f"--{name}", str(given)] if given != ROOT / name else []
+    return shlex.join([*words, "--resume"])
+
+
+def _phantom(options: argparse.Namespace) -> int:
+    from ich.phantom import write_cohort
+
+    if options.n < 1:
+        raise ValueError(f"--n {options.n}: wanted at least 1")
+    table = write_cohort(options.out, options.n, options.seed, options.size, options.jobs)
+    print(f"{len(table)} simulated cases in {options.out}")
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from ich.measure import measure_masks
+    from ich.tables import write_plain
+
+    table, failures = measure_masks(options.masks, options.jobs)
+    write_plain(table, options.out)
+    print(f"{len(table)} masks measured: {options.out}")
+    return _say_failures(failures)
+
+
+def _agree(options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from ich.agreement import panel
+
+    table = pd.read_csv(options.table, dtype={"case_id": "str", "patient_id": "str"})
+    patient = "patient_id" if "patient_id" in table else None
+    result = panel(table, options.method, options.reference, patient=patient)
+    _write_json(result, options.out)
+    print(f"n {result['n']}, bias {result['bias']:.2f} ml: {options.out}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from ich import tables
+    from ich.measure import evaluate_folders
+
+    found = evaluate_folders(options.reference, options.prediction, options.jobs)
+    cases, metrics = found.cases, found.metrics
+    if options.cohort:
+        known = tables.read(options.cohort, "cohort")[["case_id", "patient_id", "hemorrhage_type"]]
+        missing = sorted(set(cases["case_id"]) - set(known["case_id"]))
+        if missing:
+            raise ValueError(
+                f"{options.cohort.name}: {len(missing)} reference masks are not in it, first {missing[0]}"
+            )
+        cases, metrics = (table.merge(known, on="case_id", how="left") for table in (cases, metrics))
+    for name, table in {"cases": cases, "metrics": metrics, "failures": found.failures}.items():
+        tables.write_plain(table, options.out / f"{name}.csv")
+    measured = int((cases["status"] == "measured").sum())
+    print(f"{measured} of {len(cases)} references measured: {options.out}")
+    return _say_failures(found.failures)
+
+
+def _segment(options: argparse.Namespace) -> int:
+    from ich.case import segment
+
+    result = segment(options.scan, options.out, options.weights)
+    print(f"{result['volume_ml']:.1f} ml of blood (research use only): {options.out / 'case.html'}")
+    for text in result["warnings"]:
+        print(f"warning: {text}", file=sys.stderr)
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from ich.study import read_profile
+
+    print("profiles")
+    for path in sorted((options.notebooks / "profiles").glob("*.yaml")):
+        profile = read_profile(path.stem, options.notebooks)
+        print(f"  {profile.name:12} {profile.title}: {', '.join(profile.notebooks)}")
+    print("runs")
+    for path in sorted(options.reports.glob("*/settings.yaml")):
+        state = "finished" if (path.parent / "manifest.json").is_file() else "unfinished"
+        print(f"  {path.parent.name:12} {state}")
+    return 0
+
+
+def _say_failures(failures) -> int:
+    for row in failures.itertuples():
+        print(f"{row.case_id}: {row.reason}", file=sys.stderr)
+    return 1 if len(failures) else 0
+
+
+def _write_json(content: dict, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""Two methods against one reference on the same cases: which one is nearer, measure by measure."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest, t
+
+from ich.comparison import hodges_lehmann, holm, mean_test
+from ich.pairs import numbers, unique_ids, varies
+from ich.reliability import ccc_of_sums
+from ich.resampling import bca_interval, resampled_counts
+
+
+def compare_methods(
+    table: pd.DataFrame,
+    reference: str,
+    first: str,
+    second: str,
+    *,
+    patient: str | None = None,
+    margin_ml: float = 5.0,
+    confidence: float = 0.95,
+    seed: int = 0,
+    n_resamples: int = 2000,
+) -> pd.DataFrame:
+    """First against second, both against the reference, on the cases that have all three.
+
+    Parameters
+    ----------
+    patient : column of patients, for the bootstrap of the concordance.
+
+    Returns
+    -------
+    Five rows: measure, first, second, contrast, contrast_ci_low, contrast_ci_high, p, p_holm (over the rows
+    with a p value), n, n_missing, test.
+
+    - bias, ml: contrast is the difference first - second, paired t test.
+    - SD of the errors, ml: contrast is the ratio first / second, Pitman-Morgan test.
+    - absolute error, ml: means; contrast is the Hodges-Lehmann shift, Wilcoxon signed-rank test.
+    - share within the margin: contrast is the difference, exact McNemar test, no interval.
+    - concordance: contrast is the difference with BCa interval, no p value.
+
+    Raises
+    ------
+    ValueError : a column that is not there, text, infinite values, a case that stands twice, fewer than 3
+        cases.
+
+    Source: Pitman, Biometrika 1939;31:9; McNemar, Psychometrika 1947;12:153.
+    """
+    lacking = [name for name in (reference, first, second, patient) if name is not None and name not in table]
+    if lacking:
+        raise ValueError(f"no column {', '.join(lacking)}; found {', '.join(map(str, table.columns))}")
+    ids = unique_ids(table["case_id"], "table") if "case_id" in table else None
+    values = np.column_stack([numbers(table[name], name, ids) for name in (reference, first, second)])
+    complete = ~np.isnan(values).any(axis=1)
+    truth, x, y = values[complete].T
+    n = truth.size
+    if n < 3:
+        raise ValueError(f"{first}, {second} and {reference}: {n} complete cases, wanted at least 3")
+    owner = np.arange(n) if patient is None else pd.factorize(table.loc[complete, patient])[0]
+    rows = [
+        _bias(x - truth, y - truth, confidence),
+        _spread(x - truth, y - truth, confidence),
+        _absolute(x - truth, y - truth, confidence),
+        _within(x - truth, y - truth, margin_ml),
+        _concordance(truth, x, y, owner, confidence, seed, n_resamples),
+    ]
+    found = pd.DataFrame(rows)
+    found["p_holm"] = holm(found["p"])
+    return found.assign(n=n, n_missing=int((~complete).sum())).reindex(columns=_COLUMNS)
+
+
+_COLUMNS = [
+    "measure", "first", "second", "contrast", "contrast_ci_low", "contrast_ci_high",
+    "p", "p_holm", "n", "n_missing", "test",
+]  # fmt: skip
+
+
+def _row(measure: str, first: float, second: float, contrast: float, interval, p: float, test: str) -> dict:
+    ends = {"contrast_ci_low": float(interval[0]), "contrast_ci_high": float(interval[1])}
+    row = {"measure": measure, "first": float(first), "second": float(second), "contrast": float(contrast)}
+    return row | ends | {"p": float(p), "test": test}
+
+
+def _bias(first: np.ndarray, second: np.ndarray, confidence: float) -> dict:
+    gap = first - second
+    half, p = 0.0, float("nan")
+    if varies(gap, first, second):
+        half = float(t.ppf((1 + confidence) / 2, gap.size - 1)) * float(gap.std(ddof=1)) / math.sqrt(gap.size)
+        p = mean_test(gap)
+    mean = float(gap.mean())
+    return _row("bias, ml", first.mean(), second.mean(), mean, (mean - half, mean + half), p, "paired t")
+
+
+def _spread(first: np.ndarray, second: np.ndarray, confidence: float) -> dict:
+    a, b, n = float(first.std(ddof=1)), float(second.std(ddof=1)), first.size
+    name, test, nothing = "SD of the errors, ml", "Pitman-Morgan", (float("nan"), float("nan"))
+    total, gap = first + second, first - second
+    if not all(varies(part, first, second) for part in (first, second, total, gap)):
+        return _row(name, a, b, a / b if b > 0 else float("nan"), nothing, float("nan"), test)
+    r = float(np.corrcoef(total, gap)[0, 1])
+    p = 0.0 if abs(r) >= 1 else 2 * float(t.sf(abs(r) * math.sqrt((n - 2) / (1 - r**2)), n - 2))
+    shared = float(np.corrcoef(first, second)[0, 1])
+    k = 1 + 2 * (1 - shared**2) * float(t.ppf((1 + confidence) / 2, n - 2)) ** 2 / (n - 2)
+    root = math.sqrt(max(k**2 - 1, 0))
+    return _row(name, a, b, a / b, (a / b * math.sqrt(k - root), a / b * math.sqrt(k + root)), p, test)
+
+
+def _absolute(first: np.ndarray, second: np.ndarray, confidence: float) -> dict:
+    found = hodges_lehmann(np.abs(first) - np.abs(second), confidence)
+    means = np.abs(first).mean(), np.abs(second).mean()
+    return _row("absolute error, ml", *means, found.shift, found.shift_ci, found.p, "Wilcoxon signed-rank")
+
+
+def _within(first: np.ndarray, second: np.ndarray, margin_ml: float) -> dict:
+    near = np.abs(first) <= margin_ml, np.abs(second) <= margin_ml
+    only_first, only_second = int((near[0] & ~near[1]).sum()), int((near[1] & ~near[0]).sum())
+    changed = only_first + only_second
+    p = binomtest(only_first, changed, 0.5).pvalue if changed else 1.0
+    shares = near[0].mean(), near[1].mean()
+    nothing = (float("nan"), float("nan"))
+    return _row(f"within {margin_ml:g} ml", *shares, shares[0] - shares[1], nothing, p, "McNemar, exact")
+
+
+def _concordance(
+    truth: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    owner: np.ndarray,
+    confidence: float,
+    seed: int,
+    n_resamples: int,
+) -> dict:
+    center = truth.mean()
+    y = truth - center
+    units = []
+    for method in (first, second):
+        x = method - center
+        columns = (np.ones(x.size), x, y, x * x, y * y, x * y)
+        units.append(np.column_stack([np.bincount(owner, column) for column in columns]))
+    counts = resampled_counts(units[0].shape[0], n_resamples, seed)
+
+    def gap(sums: list[np.ndarray]) -> np.ndarray:
+        return (ccc_of_sums(sums[0]) - ccc_of_sums(sums[1]))[:, None]
+
+    totals = [unit.sum(axis=0)[None] for unit in units]
+    interval = (float("nan"), float("nan"))
+    if units[0].shape[0] >= 3:
+        left = gap([total - unit for total, unit in zip(totals, units, strict=True)])
+        interval = bca_interval(gap(totals)[0], gap([counts @ unit for unit in units]), left, confidence)[0]
+    ccc = [float(ccc_of_sums(total)[0]) for total in totals]
+    gained = ccc[0] - ccc[1]
+    return _row("concordance (CCC)", ccc[0], ccc[1], gained, interval, float("nan"), "BCa bootstrap")

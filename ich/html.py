@@ -1,0 +1,261 @@
+"""Self-contained HTML: notebooks, a run's index, the frame of any page. No page makes a request."""
+
+import base64
+import html
+import io
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from matplotlib.figure import Figure
+from nbconvert import HTMLExporter
+from traitlets.config import Config
+
+TEMPLATES = Path(__file__).with_name("templates")
+# The browser itself refuses whatever would leave the page, should a notebook's output ask for it.
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; font-src data:"
+)
+OUTPUTS = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
+KEY_FIGURES = ("flow", "dice_by_type", "error_by_group", "bland_altman", "montage_parenchymal", "worst_cases")
+KEY_TABLES = {
+    "table1": "Cohort by type and split",
+    "dice_by_type": "Dice by hemorrhage type",
+    "error_by_group": "Absolute volume error by reference volume",
+    "agreement_summary": "Agreement with the reference volume",
+}
+IMAGES = {".png": "image/png", ".svg": "image/svg+xml"}
+NUMBER = re.compile(r"-?\d+\.\d*(e[-+]?\d+)?|-?\d+(e[-+]?\d+)?|-?\d+", re.IGNORECASE)
+SIMULATED = (
+    "<p class='notice'><strong>Simulated data.</strong> "
+    "The scans and bleeds of this run are <em>simulated</em>; "
+    "its numbers say nothing about patients.</p>"
+)
+SWITCH = '<input type="checkbox" id="show-code"><label class="show-code" for="show-code">Show code</label>\n'
+
+Links = Sequence[tuple[str, str]]
+
+
+def page(title: str, body: str, links: Links = (), current: str = "", code_switch: bool = False) -> str:
+    """A whole HTML document around `body`.
+
+    Parameters
+    ----------
+    links : (text, address) of the navigation; the one whose address is `current` is marked.
+    code_switch : offer to show the code cells of `body`.
+    """
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    entries = "".join(_link(text, address, here=address == current) for text, address in links)
+    navigation = f'<nav aria-label="Report"><ul>{entries}</ul></nav>\n' if entries else ""
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+{navigation}{SWITCH if code_switch else ""}<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
+    """Write an executed notebook as one HTML file: code behind a switch, no `interactive` cells."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    settings = Config()
+    settings.NbConvertBase.display_data_priority = OUTPUTS
+    settings.TagRemovePreprocessor.enabled = True
+    settings.TagRemovePreprocessor.remove_cell_tags = {"interactive"}
+    exporter = HTMLExporter(
+        config=settings,
+        template_name="report",
+        extra_template_basedirs=[str(TEMPLATES)],
+        exclude_anchor_links=True,
+    )
+    body, _ = exporter.from_notebook_node(notebook)
+    # What pandas puts into each table: a style sheet that HTML no longer knows, and a border.
+    body = re.sub(r"<style scoped[^>]*>.*?</style>", "", body, flags=re.DOTALL).replace(
+        '<table border="1" ', "<table "
+    )
+    title = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), path.stem)
+    heading = title.strip().splitlines()[0].lstrip("# ") if title.strip() else path.stem
+    _write(out, page(heading, body, links, out.name, code_switch=True))
+
+
+def figure_data_uri(figure: Figure) -> str:
+    """A figure as PNG at 150 dpi inside a data URI."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=150, metadata={"Software": None})
+    return _data_uri(drawn.getvalue(), "image/png")
+
+
+def index_html(run_dir: Path, manifest: dict) -> str:
+    """The page a head of department reads: answer, limits, key figures and tables, and the way to the rest.
+
+    What a study without some notebooks does not have is left out.
+    """
+    answer = _json(run_dir / "tables" / "answer.json")
+    simulated = bool(answer.get("simulated", _cohort_is_simulated(run_dir)))
+    title = manifest["title"]
+    if simulated and "simulated" not in title.lower():
+        title = f"{title} (simulated)"
+    parts = [f"<h1>{html.escape(title)}</h1>"]
+    if simulated:
+        parts.append(SIMULATED)
+    if answer.get("question"):
+        parts.append(f"<p class='question'>{html.escape(answer['question'])}</p>")
+    if answer.get("answer"):
+        parts.append(f"<h2>Answer</h2><p class='answer'>{html.escape(answer['answer'])}</p>")
+    limits = answer.get("limits") or []
+    limits = [limits] if isinstance(limits, str) else limits
+    if limits:
+        parts.append(
+            "<h2>Limits</h2><ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in limits) + "</ul>"
+        )
+    if manifest["left_out"]:
+        reasons = (
+            f"<li>{html.escape(name)}: {html.escape(why)}</li>" for name, why in manifest["left_out"].items()
+        )
+        parts.append(f"<h2>Left out of this study</h2><ul>{''.join(reasons)}</ul>")
+    figures = _figures(run_dir)
+    if figures:
+        parts.append("<h2>Figures</h2>" + "".join(figures))
+    tables = [
+        _table(pd.read_csv(run_dir / "tables" / f"{name}.csv", dtype="str", keep_default_na=False), caption)
+        for name, caption in KEY_TABLES.items()
+        if (run_dir / "tables" / f"{name}.csv").is_file()
+    ]
+    if tables:
+        parts.append("<h2>Tables</h2>" + "".join(tables))
+    links = [("Report", "index.html"), *((name, f"{name}.html") for name in manifest["notebooks"])]
+    parts.append("<h2>Notebooks</h2><ul>" + "".join(_link(*link) for link in links[1:]) + "</ul>")
+    downloads = (
+        _link(name, f"../tables/{name}", f", {entry['rows']} rows")
+        for name, entry in manifest["tables"].items()
+    )
+    parts.append(f"<h2>Downloads</h2><ul>{''.join(downloads)}</ul>")
+    parts.append(_provenance(manifest))
+    return page(title, "\n".join(parts), links, "index.html")
+
+
+def _link(text: str, address: str, after: str = "", here: bool = False) -> str:
+    marked = ' aria-current="page"' if here else ""
+    return f'<li><a href="{html.escape(address)}"{marked}>{html.escape(text)}</a>{html.escape(after)}</li>'
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _cohort_is_simulated(run_dir: Path) -> bool:
+    path = run_dir / "tables" / "cohort.csv"
+    if not path.is_file():
+        return False
+    cohort = pd.read_csv(path, dtype="str")
+    return "simulated" in cohort and bool((cohort["simulated"] == "True").any())
+
+
+def _figures(run_dir: Path) -> list[str]:
+    captions = _json(run_dir / "figures" / "captions.json")
+    found = []
+    for name in KEY_FIGURES:
+        # Figures of simulated data carry the word in their file name.
+        stems = (name, f"{name}_simulated")
+        files = [run_dir / "figures" / f"{stem}{ending}" for ending in IMAGES for stem in stems]
+        path = next((file for file in files if file.is_file()), None)
+        if path is None:
+            continue
+        entry = captions.get(name) or captions.get(path.stem) or {}
+        caption = entry.get("caption", name.replace("_", " "))
+        image = _data_uri(path.read_bytes(), IMAGES[path.suffix])
+        found.append(
+            f'<figure><img src="{image}" alt="{html.escape(entry.get("alt", caption))}">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        )
+    return found
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _table(frame: pd.DataFrame, caption: str) -> str:
+    """A table of texts as HTML; numbers are rounded to 2 decimals and stand at the right."""
+    numeric = {name for name in frame.columns if all(NUMBER.fullmatch(text) for text in frame[name] if text)}
+    head = "".join(
+        f'<th scope="col"{_side(name, numeric)}>{html.escape(_words(name))}</th>' for name in frame.columns
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f"<td{_side(name, numeric)}>{html.escape(_shown(text, name, numeric))}</td>"
+            for name, text in zip(frame.columns, row, strict=True)
+        )
+        + "</tr>"
+        for row in frame.itertuples(index=False, name=None)
+    )
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(caption)}"><table>'
+        f"<caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _side(name: str, numeric: set[str]) -> str:
+    return ' class="number"' if name in numeric else ""
+
+
+def _words(column: str) -> str:
+    """A column's name as a heading: error_mean_ml -> error mean, ml."""
+    name, _, unit = column.rpartition("_")
+    return f"{name.replace('_', ' ')}, {unit}" if unit in ("ml", "mm") and name else column.replace("_", " ")
+
+
+def _shown(text: str, column: str, numeric: set[str]) -> str:
+    if column not in numeric or not text:
+        return text or "–"
+    if "." not in text and "e" not in text.lower():
+        return text
+    value = float(text)
+    if column == "p" or column.startswith("p_") or column.endswith("_p"):
+        return "<0.001" if value < 0.001 else f"{value:.3f}"
+    return f"{value:.2f}"
+
+
+def _provenance(manifest: dict) -> str:
+    """Parameters, versions and machine, folded away."""
+    rows = [
+        (notebook, name, str(value))
+        for notebook, record in manifest["notebooks"].items()
+        for name, value in record["parameters"].items()
+    ]
+    parameters = _table(pd.DataFrame(rows, columns=["notebook", "parameter", "value"]), "Parameters")
+    state = {True: " with uncommitted changes", False: "", None: ""}[manifest["code"]["dirty"]]
+    facts = {
+        "run": f"{manifest['run']}, {manifest['started']} to {manifest['ended']}",
+        "code": f"{manifest['code']['commit'] or 'not in a repository'}{state}",
+        **manifest["machine"],
+        **manifest["packages"],
+    }
+    versions = _table(
+        pd.DataFrame(list(facts.items()), columns=["what", "version"]), "Code, machine and packages"
+    )
+    return f"<details><summary>Parameters and versions</summary>{parameters}{versions}</details>"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

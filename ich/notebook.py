@@ -1,0 +1,224 @@
+"""One notebook: the parameters it declares, their check, and its run in a kernel of this very interpreter."""
+
+import ast
+import difflib
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import papermill
+import yaml
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+MACHINE_METADATA = ("papermill", "widgets", "execution")
+LAST_LINES = 12  # of an error, in the message
+STDERR = "stderr"
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook stopped; the message names it, the cell and the last lines of the error."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One name of a notebook's parameters cell."""
+
+    name: str
+    kind: str  # key of KINDS
+    default: object
+
+    def parse(self, text: str) -> object:
+        """Value of `text`, as given on a command line, in the declared type."""
+        if self.kind == "str":
+            return text
+        if self.kind == "bool" and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        try:
+            if self.kind in ("int", "float"):
+                return KINDS[self.kind](text)
+            return self.check(yaml.safe_load(text))
+        except (ValueError, yaml.YAMLError) as error:
+            raise ValueError(f"{self.name}={text}: wanted {self.wanted}") from error
+
+    def check(self, value: object) -> object:
+        """`value` itself, an int made float where a float is declared; ValueError for another type."""
+        if self.kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(value, KINDS[self.kind]) and not (self.kind == "int" and isinstance(value, bool)):
+            return value
+        raise ValueError(f"{self.name}: {value!r} is {type(value).__name__}, wanted {self.wanted}")
+
+    @property
+    def wanted(self) -> str:
+        """The declared type and an example, for error messages."""
+        choices = "true or false" if self.kind == "bool" else self.kind
+        return f"{choices} (the default is {self.default!r})"
+
+
+def declared(path: Path) -> dict[str, Parameter]:
+    """Parameters of a notebook's parameters cell, in its order.
+
+    Raises
+    ------
+    ValueError : a default that is no literal, or a type that is none of `KINDS`.
+    """
+    found = {}
+    for name, entry in papermill.inspect_notebook(str(path)).items():
+        try:
+            default = ast.literal_eval(entry["default"])
+        except (ValueError, SyntaxError) as error:
+            raise ValueError(
+                f"{path.stem}: the default of {name} is no plain value: {entry['default']}"
+            ) from error
+        stated = entry["inferred_type_name"]
+        kind = type(default).__name__ if stated in (None, "None") else stated.split("[")[0]
+        if kind not in KINDS:
+            raise ValueError(
+                f"{path.stem}: {name} is declared {kind}; a parameter is one of {', '.join(KINDS)}"
+            )
+        found[name] = Parameter(name, kind, default)
+    return found
+
+
+def unknown(name: str, known: list[str], what: str) -> ValueError:
+    """The error for a name that nothing declares: nearest names first, then all of them."""
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"; nearest: {', '.join(near)}" if near else ""
+    return ValueError(f"no {what} is called {name!r}{hint}. All: {', '.join(known) or 'none'}")
+
+
+def fingerprint(path: Path, parameters: dict) -> str:
+    """SHA-256 of a notebook's cells, outputs aside, and of the parameters it is run with."""
+    cells = [(cell.cell_type, cell.source) for cell in nbformat.read(path, as_version=4).cells]
+    return hashlib.sha256(json.dumps([cells, parameters], sort_keys=True).encode()).hexdigest()
+
+
+class _Kernel(AsyncKernelManager):
+    """Kernel of the running interpreter: a kernelspec in the user's home must not bring another Python."""
+
+    folder = ""  # an empty one, so that no startup file or setting of the user's takes part
+
+    def __init__(self, **options):
+        # Sockets in a folder of one's own: other users of the machine cannot listen, as they could on TCP.
+        super().__init__(**options, transport="ipc", connection_file=os.path.join(self.folder, "kernel.json"))
+
+    async def start_kernel(self, **options) -> None:  # type: ignore[override]
+        # What the kernel process says is shown only if it dies; IPython calls each interruption an error.
+        with open(os.path.join(self.folder, STDERR), "wb") as stderr:
+            await super().start_kernel(**options, stderr=stderr)
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(
+            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            display_name="Python 3",
+            language="python",
+            env={
+                "IPYTHONDIR": self.folder,
+                "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            },
+        )
+
+
+def execute(
+    source: Path,
+    target: Path,
+    parameters: dict,
+    shown: dict[str, str],
+    on_cell: Callable[[int, int], None],
+    timeout_s: int = 3600,
+) -> int:
+    """Run `source` in its own folder and store it, outputs included, at `target`.
+
+    Parameters
+    ----------
+    shown : values as they may be stored, by the value as the kernel needs it (paths outside the project).
+    on_cell : called with (number, count) as each code cell starts; numbers are those of `source`.
+    timeout_s : longest time of one cell.
+
+    Returns
+    -------
+    Number of cells.
+
+    Raises
+    ------
+    NotebookFailed : the notebook up to the failing cell is at `target`.
+    """
+    cells = [cell.id for cell in nbformat.read(source, as_version=4).cells]
+    number = {name: place + 1 for place, name in enumerate(cells)}
+    at = {"id": cells[0] if cells else "", "number": 1}
+
+    def starting(cell, cell_index):
+        if cell.id in number:
+            at.update(id=cell.id, number=number[cell.id])
+        on_cell(at["number"], len(cells))
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # its errors are raised again below
+    reason = ""
+    with tempfile.TemporaryDirectory(prefix="ich-") as folder:
+        try:
+            papermill.execute_notebook(
+                source,
+                target,
+                parameters,
+                kernel_name="python3",
+                cwd=source.parent,
+                progress_bar=False,
+                log_output=False,
+                execution_timeout=timeout_s,
+                kernel_manager_class=type("Kernel", (_Kernel,), {"folder": folder}),
+                on_cell_execute=starting,
+            )
+        except PapermillExecutionError as error:
+            trace = ANSI.sub("", "\n".join(error.traceback))
+            reason = f"{error.ename}: {ANSI.sub('', error.evalue)}\n{_last_lines(trace)}"
+        except DeadKernelError:
+            said = _last_lines(Path(folder, STDERR).read_text(errors="replace"))
+            reason = f"the kernel died; out of memory is the usual cause\n{said}".rstrip()
+        except CellTimeoutError:
+            reason = f"the cell took longer than {timeout_s} s (timeout_s of the profile)"
+        except KeyboardInterrupt:
+            # The cell's task is given up while it waits; asyncio would report that at exit.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            raise
+    if not reason:
+        _strip(target, shown)
+        return len(cells)
+    if target.is_file():
+        _strip(target, shown)
+    raise NotebookFailed(
+        f"{source.stem} failed in cell {at['number']} of {len(cells)} ({at['id']}): {reason}\n"
+        f"notebook up to there: {target}"
+    )
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.strip().splitlines()[-LAST_LINES:])
+
+
+def _strip(path: Path, shown: dict[str, str]) -> None:
+    """Take from a stored notebook what belongs to this machine and this hour."""
+    notebook = nbformat.read(path, as_version=4)
+    for holder in (notebook, *notebook.cells):
+        for name in MACHINE_METADATA:
+            holder.metadata.pop(name, None)
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            for value, instead in shown.items():
+                cell.source = cell.source.replace(json.dumps(value), json.dumps(instead, ensure_ascii=False))
+    temporary = path.with_name(path.name + ".tmp")
+    nbformat.write(notebook, temporary)
+    os.replace(temporary, path)

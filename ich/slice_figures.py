@@ -1,0 +1,265 @@
+"""Slices of a scan with outlines, in radiological display: front up, the patient's right on the left."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ich.abc2 import ABC2
+from ich.canvas import GREEN, ORANGE, PURPLE, VERMILION, set_title
+
+# Bright lines on grey tissue; the dash keeps readers apart in greyscale.
+OUTLINES: tuple[tuple[str, Any], ...] = (
+    ("#ffd92f", "-"),
+    ("#56b4e9", (0, (3, 1.2))),
+    (VERMILION, (0, (1, 1))),
+    (PURPLE, "-"),
+    (GREEN, (0, (4, 1, 1, 1))),
+)
+BRAIN_WINDOW = (0.0, 80.0)  # HU
+
+
+def radiological(image: np.ndarray, affine: np.ndarray | None = None) -> np.ndarray:
+    """A slice (I, J) as rows from front to back and columns from the patient's right to the left.
+
+    Parameters
+    ----------
+    affine : (4, 4) voxel to RAS mm of the slice's axes; without it I runs to the patient's left and J to the
+        back, as in a `Grid`.
+    """
+    if affine is None:
+        return image.T
+    first, second = np.asarray(affine, dtype=float)[:2, 0], np.asarray(affine, dtype=float)[:2, 1]
+    if abs(first[0]) * abs(second[1]) < abs(first[1]) * abs(second[0]):
+        image, first, second = image.T, second, first
+    if first[0] > 0:  # RAS x grows to the patient's right
+        image = image[::-1]
+    if second[1] > 0:
+        image = image[:, ::-1]
+    return image.T
+
+
+def _spacing(spacing_mm: tuple[float, float], affine: np.ndarray | None) -> float:
+    """Height over width of a displayed pixel."""
+    if affine is None:
+        return spacing_mm[1] / spacing_mm[0]
+    columns = np.asarray(affine, dtype=float)[:3, :2]
+    first, second = np.linalg.norm(columns, axis=0)
+    swapped = abs(columns[0, 0]) * abs(columns[1, 1]) < abs(columns[1, 0]) * abs(columns[0, 1])
+    return float(first / second if swapped else second / first)
+
+
+def draw_slice(
+    image: np.ndarray,
+    ax: Axes,
+    *,
+    outlines: Mapping[str, np.ndarray] | None = None,
+    spacing_mm: tuple[float, float] = (1.0, 1.0),
+    affine: np.ndarray | None = None,
+    window: tuple[float, float] = BRAIN_WINDOW,
+    sides: bool = True,
+    legend: bool = True,
+    title: str = "",
+    simulated: bool = False,
+) -> None:
+    """One slice (I, J) in HU with the outline of each mask.
+
+    Parameters
+    ----------
+    outlines : label -> (I, J) boolean mask; an empty one keeps its place in the legend.
+    affine : voxel to RAS mm, for arrays that are not in the order of a `Grid`; it then gives the spacing too.
+    window : HU shown as black and as white.
+    sides : letters R and L for the patient's sides.
+    """
+    shown = radiological(np.asarray(image, dtype=np.float32), affine)
+    ax.imshow(
+        shown,
+        cmap="gray",
+        vmin=window[0],
+        vmax=window[1],
+        aspect=_spacing(spacing_mm, affine),
+        interpolation="bilinear",
+    )
+    handles = []
+    for (label, mask), (color, style) in zip((outlines or {}).items(), OUTLINES, strict=False):
+        _outline(ax, radiological(np.asarray(mask, dtype=bool), affine), color, style)
+        handles.append(Line2D([], [], color=color, linestyle=style, linewidth=1.2, label=label))
+    if sides:
+        for x, letter in ((0.03, "R"), (0.97, "L")):
+            ax.text(
+                x,
+                0.5,
+                letter,
+                transform=ax.transAxes,
+                color="white",
+                ha="center",
+                va="center",
+                fontsize=7,
+                alpha=0.9,
+            )
+    if handles and legend:
+        ax.legend(handles=handles, loc="lower left", labelcolor="white", fontsize=6.5, borderpad=0.2)
+    ax.set_axis_off()
+    set_title(ax, title, simulated)
+
+
+def _outline(ax: Axes, mask: np.ndarray, color: str, style) -> None:
+    """The 0.5 level around a displayed mask, closed at the image's edge."""
+    if not mask.any():
+        return
+    padded = np.pad(mask.astype(np.float32), 1)
+    rows, columns = np.arange(padded.shape[0]) - 1, np.arange(padded.shape[1]) - 1
+    ax.contour(columns, rows, padded, levels=[0.5], colors=[color], linestyles=[style], linewidths=0.9)
+
+
+def draw_montage(
+    hu: np.ndarray,
+    masks: Mapping[str, np.ndarray],
+    fig: Figure,
+    *,
+    spacing_mm: tuple[float, float],
+    positions_mm: np.ndarray | None = None,
+    n_slices: int = 12,
+    columns: int = 6,
+    window: tuple[float, float] = BRAIN_WINDOW,
+    title: str = "",
+    simulated: bool = False,
+) -> None:
+    """Slices evenly over the lesion and two beyond it, from bottom to top, with outlines; sets the figure's
+    height.
+
+    Parameters
+    ----------
+    hu : (I, J, K) HU in the order of a `Grid`.
+    masks : label -> (I, J, K) boolean mask; without lesion the whole scan is shown.
+    positions_mm : (K,) printed in the corner of each slice, from the first.
+    """
+    lesion = np.zeros(hu.shape[2], dtype=bool)
+    for mask in masks.values():
+        lesion |= np.asarray(mask).any(axis=(0, 1))
+    inside = np.flatnonzero(lesion) if lesion.any() else np.arange(hu.shape[2])
+    low, high = max(0, inside[0] - 2), min(hu.shape[2] - 1, inside[-1] + 2)
+    shown = np.unique(np.linspace(low, high, min(n_slices, high - low + 1)).round().astype(int))
+    columns = min(columns, shown.size)
+    rows = -(-shown.size // columns)
+    head = _head(hu)
+    width = fig.get_size_inches()[0]
+    tall = (head[1].stop - head[1].start) * spacing_mm[1] / ((head[0].stop - head[0].start) * spacing_mm[0])
+    words = ", ".join(part for part in (title, "simulated" if simulated else "") if part)
+    fig.set_size_inches(width, rows * width / columns * tall + 0.22 + (0.22 if words else 0))
+    fig.set_layout_engine("constrained", w_pad=0.01, h_pad=0.03, wspace=0, hspace=0)
+    fig.set_facecolor("black")
+    axes = np.atleast_1d(fig.subplots(rows, columns)).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    for at, (ax, k) in enumerate(zip(axes, shown, strict=False)):
+        here = {label: np.asarray(mask)[head][:, :, k] for label, mask in masks.items()}
+        draw_slice(
+            hu[head][:, :, k],
+            ax,
+            outlines=here,
+            spacing_mm=spacing_mm,
+            window=window,
+            sides=at == 0,
+            legend=False,
+        )
+        where = f"{k + 1}" if positions_mm is None else f"{k + 1}: {positions_mm[k] - positions_mm[0]:.0f} mm"
+        ax.text(0.02, 0.98, where, transform=ax.transAxes, color="white", ha="left", va="top", fontsize=6)
+    if words:
+        fig.suptitle(words, color="white", fontsize=8.5, fontweight="bold", x=0.01, ha="left")
+    handles = [
+        Line2D([], [], color=color, linestyle=style, linewidth=1.4, label=label)
+        for label, (color, style) in zip(masks, OUTLINES, strict=False)
+    ]
+    if handles:
+        fig.legend(handles=handles, loc="outside lower left", ncols=len(handles), labelcolor="white")
+
+
+def _head(hu: np.ndarray) -> tuple[slice, slice]:
+    """In-plane box around what is denser than fat, with a narrow rim; the whole slice where there is none."""
+    dense = np.any(np.asarray(hu) > -200, axis=2)
+    found = []
+    for axis in (1, 0):
+        inside = np.flatnonzero(np.any(dense, axis=axis))
+        size = dense.shape[1 - axis]
+        found.append(
+            slice(max(0, inside[0] - 3), min(size, inside[-1] + 4)) if inside.size else slice(0, size)
+        )
+    return found[0], found[1]
+
+
+def draw_abc(
+    measurement: ABC2,
+    mask: np.ndarray,
+    ax: Axes,
+    *,
+    hu: np.ndarray | None = None,
+    window: tuple[float, float] = BRAIN_WINDOW,
+    margin_mm: float = 15.0,
+    title: str = "",
+    simulated: bool = False,
+) -> None:
+    """A and B on the index slice, as they were measured, on the scan where there is one.
+
+    Parameters
+    ----------
+    measurement : of `mask`; an empty mask has nothing to draw.
+    mask : (I, J, K) in the order of a `Grid`.
+    hu : (I, J, K).
+    margin_mm : tissue shown around the lesion.
+
+    Raises
+    ------
+    ValueError : the measurement is of an empty mask.
+    """
+    if measurement.index_slice is None:
+        raise ValueError("draw_abc: the mask is empty, so there is no index slice")
+    inside = np.asarray(mask)[:, :, measurement.index_slice] != 0
+    image = np.where(inside, 55.0, 15.0) if hu is None else np.asarray(hu)[:, :, measurement.index_slice]
+    outlines = {"outline": inside}
+    draw_slice(
+        image,
+        ax,
+        outlines=outlines,
+        spacing_mm=measurement.spacing_mm,
+        window=window,
+        sides=False,
+        legend=False,
+    )
+    texts = []
+    kind = {"chord": "B (chord)", "width": "B (width)"}[measurement.b_rule]
+    for name, ends, length, color in (
+        ("A", measurement.a_ends_voxel, measurement.a_mm, ORANGE),
+        (kind, measurement.b_ends_voxel, measurement.b_mm, "#56b4e9"),
+    ):
+        ax.plot(ends[:, 0], ends[:, 1], color=color, linewidth=1.6, marker="o", markersize=2.5, zorder=4)
+        at = ends[0] + 0.22 * (ends[1] - ends[0])
+        ax.text(
+            at[0], at[1], name[0], color="white", fontsize=8, fontweight="bold", ha="center", va="center",
+            zorder=5,
+            bbox={"boxstyle": "circle,pad=0.15", "facecolor": "black", "edgecolor": color, "linewidth": 0.8},
+        )  # fmt: skip
+        texts.append(f"{name} {length:.1f} mm")
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    reach = [margin_mm / spacing for spacing in measurement.spacing_mm]
+    ax.set_xlim(max(-0.5, rows[0] - reach[0]), min(inside.shape[0] - 0.5, rows[-1] + reach[0]))
+    ax.set_ylim(min(inside.shape[1] - 0.5, columns[-1] + reach[1]), max(-0.5, columns[0] - reach[1]))
+    texts += [
+        f"C {measurement.c_mm:.1f} mm ({measurement.slices.size} slices), "
+        f"Kothari {measurement.c_kothari_mm:.1f} mm",
+        f"ABC/2 {measurement.abc2_ml:.1f} ml, Kothari {measurement.abc2_kothari_ml:.1f} ml",
+        f"planimetry {measurement.volume_ml:.1f} ml",
+    ]
+    ax.text(
+        0.5,
+        -0.02,
+        "\n".join([", ".join(texts[:2]), *texts[2:]]),
+        transform=ax.transAxes,
+        ha="center",
+        va="top",
+        fontsize=7,
+    )
+    set_title(ax, title, simulated)

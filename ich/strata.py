@@ -1,0 +1,121 @@
+"""Agreement of methods with one reference, over all cases and within strata: rows of agreement.csv."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ich.bland_altman import (
+    RegressionLimits,
+    bland_altman,
+    bland_altman_percent,
+    bland_altman_ratio,
+    regression_limits,
+)
+from ich.comparison import equivalence, holm, mean_test, percent_equivalence, within_margins
+from ich.pairs import flat, only, or_note, pair
+from ich.reliability import concordance, correlations, intraclass
+
+
+def agreement_table(
+    table: pd.DataFrame,
+    reference: str,
+    methods: Sequence[str],
+    strata: Sequence[str] = (),
+    *,
+    case: str = "case_id",
+    margin_ml: float = 5.0,
+    margin_percent: float = 20.0,
+    confidence: float = 0.95,
+    multiplier: float = 1.96,
+) -> pd.DataFrame:
+    """Agreement of each method with the reference, over all cases and within strata.
+
+    Parameters
+    ----------
+    strata : columns of `table`; each of their values is a stratum, named "column: value".
+
+    Returns
+    -------
+    One row per method and stratum ("all" first): counts, bias, SD, limits with exact intervals, percent and
+    ratio limits, proportional bias, CCC, ICC(A,1), correlations, errors, shares within 5 ml and 20 %, TOST at
+    the margins, `bias_p` (t test of no bias) and `bias_p_holm` (over the strata rows of the table). `note`
+    says what is missing; a stratum with fewer than 3 pairs has its n and a note.
+    """
+    rows = []
+    for method in methods:
+        for stratum, part in _strata(table, strata):
+            head = {"method": method, "reference": reference, "stratum": stratum}
+            rows.append(
+                head
+                | _agreement_row(
+                    part, method, reference, case, margin_ml, margin_percent, confidence, multiplier
+                )
+            )
+    found = pd.DataFrame(rows)
+    inside = found["stratum"] != "all"
+    found["bias_p_holm"] = found["bias_p"]
+    found.loc[inside, "bias_p_holm"] = holm(found.loc[inside, "bias_p"])
+    return found[[*(name for name in found if name != "note"), "note"]]
+
+
+def _strata(table: pd.DataFrame, strata: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    lacking = [name for name in strata if name not in table]
+    if lacking:
+        raise ValueError(
+            f"no column {', '.join(lacking)} to stratify by; found {', '.join(map(str, table.columns))}"
+        )
+    parts = [("all", table)]
+    for name in strata:
+        parts += [(f"{name}: {value}", part) for value, part in table.groupby(name, observed=True)]
+    return parts
+
+
+def _agreement_row(part, method, reference, case, margin_ml, margin_percent, confidence, multiplier) -> dict:
+    for name in (method, reference):
+        if name not in part:
+            raise ValueError(f"no column {name}; found {', '.join(map(str, part.columns))}")
+    pairs = pair(
+        part[method],
+        part[reference],
+        part.get(case),
+        names=(method, reference),
+        minimum=0,
+    )
+    row: dict = {"n": pairs.n, "n_missing": len(pairs.missing_ids), "bias_p": float("nan"), "note": ""}
+    if pairs.n < 3:
+        return row | {"note": f"{pairs.n} pairs: no limits"}
+    x, y = pairs.method, pairs.reference
+    notes: list[str] = []
+    limits = bland_altman(x, y, confidence=confidence, multiplier=multiplier)
+    names = ("bias", "bias_ci", "sd", "loa_lower", "loa_upper", "loa_lower_ci", "loa_upper_ci")
+    row |= only(limits, *names)
+    row["bias_p"] = mean_test(pairs.difference) if limits.sd > 0 else float("nan")
+    for scale, statistic in (("percent", bland_altman_percent), ("ratio", bland_altman_ratio)):
+        found = or_note(notes, statistic, x, y, confidence=confidence, multiplier=multiplier)
+        if found is not None:
+            row |= {f"{scale}_n": found.n} | {
+                f"{scale}_{name}": value for name, value in only(found, *names).items()
+            }
+    slope: RegressionLimits | None = or_note(notes, regression_limits, x, y, confidence=confidence)
+    if slope is not None:
+        row |= {
+            "slope": slope.b1,
+            "slope_ci": slope.b1_ci,
+            "slope_p": slope.b1_p,
+            "spread_slope_p": slope.c1_p,
+        }
+    row |= only(concordance(x, y, confidence), "ccc", "ccc_ci")
+    icc = intraclass(np.column_stack([x, y]), confidence).set_index("type").loc["ICC(A,1)"]
+    row |= {"icc_a1": icc["icc"], "icc_a1_ci": (icc["ci_low"], icc["ci_high"])} | correlations(pairs, notes)
+    error = np.abs(pairs.difference)
+    row |= {"mean_absolute_error": error.mean(), "median_absolute_error": float(np.median(error))}
+    within = within_margins(pairs, margin_ml, margin_percent, confidence)
+    row |= {
+        name: within[name]
+        for name in ("within_5_ml", "within_5_ml_ci", "within_20_percent", "within_20_percent_ci")
+    }
+    row["tost_p"] = equivalence(pairs.difference, margin_ml).p
+    tost_percent = percent_equivalence(pairs, margin_percent)
+    row["tost_percent_p"] = float("nan") if tost_percent is None else tost_percent.p
+    return flat(row | {"note": "; ".join(notes)})

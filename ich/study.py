@@ -1,0 +1,385 @@
+"""The run of a study: a profile's notebooks in order, into one run folder, then a manifest."""
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from ich.html import index_html, notebook_html
+from ich.notebook import Parameter, declared, execute, fingerprint, unknown
+from ich.provenance import code_version, describe_input, describe_tables, machine, package_versions
+
+ROOT = Path(__file__).resolve().parents[1]
+PATH_PARAMETERS = ("masks", "images", "manifest", "predictions")
+RUN_FOLDERS = ("tables", "notebooks", "html", "figures")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a study runs, from a YAML file; a key of `parameters` is `name` or `notebook.name`."""
+
+    name: str
+    title: str
+    notebooks: list[str]
+    parameters: dict = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)  # notebook: why this study does without it
+    required: list[str] = field(default_factory=list)  # parameters that must not stay empty
+    needs_mb: int = 500  # free space that the run folder wants at the start
+    timeout_s: int = 3600  # longest time of one cell
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked study, ready to run."""
+
+    profile: Profile
+    sources: dict[str, Path]
+    parameters: dict[str, dict]  # for each notebook every parameter, as the kernel gets it
+    shown: dict[str, str]  # stored form of values that would tell of this machine
+    inputs: dict[str, Path]  # files and folders the study reads, by parameter
+    run: Path
+
+    def stored(self, notebook: str) -> dict:
+        """A notebook's parameters as settings and manifest hold them."""
+        return {
+            name: self.shown.get(value, value) if isinstance(value, str) else value
+            for name, value in self.parameters[notebook].items()
+        }
+
+
+def read_profile(name: str, notebooks: Path) -> Profile:
+    """A profile by its name in `notebooks`/profiles, or from a YAML file of one's own.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No such profile; a key that is unknown, missing or of another type.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else notebooks / "profiles" / f"{name}.yaml"
+    if not path.is_file():
+        if path.parent == notebooks / "profiles":
+            raise unknown(name, sorted(file.stem for file in path.parent.glob("*.yaml")), "profile")
+        raise FileNotFoundError(f"profile {name} does not exist")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from error
+    wanted = {
+        "title": str,
+        "notebooks": list,
+        "parameters": dict,
+        "left_out": dict,
+        "required": list,
+        "needs_mb": int,
+        "timeout_s": int,
+    }
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name}: wanted a mapping with {', '.join(wanted)}")
+    for key, value in content.items():
+        if key not in wanted:
+            raise ValueError(f"{path.name}: {unknown(str(key), list(wanted), 'key')}")
+        if not isinstance(value, wanted[key]):
+            raise ValueError(f"{path.name}: {key} is {type(value).__name__}, wanted {wanted[key].__name__}")
+    for key in ("title", "notebooks"):
+        if not content.get(key):
+            raise ValueError(f"{path.name}: {key} is missing")
+    return Profile(name=path.stem, **content)
+
+
+def plan(
+    profile: Profile, settings: list[str], name: str | None = None, *, reports: Path, notebooks: Path
+) -> Plan:
+    """Check every name, type and path of a study before anything starts.
+
+    Parameters
+    ----------
+    settings : `key=value` texts, applied over the profile's parameters; a key is `name` or `notebook.name`.
+    name : of the run, the profile's by default.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        Names the parameter or path, what was found and what was wanted.
+    """
+    name = name or profile.name
+    if Path(name).name != name or name.startswith("."):
+        raise ValueError(f"run name {name!r}: wanted a folder name without separators")
+    notebooks, run = notebooks.resolve(), reports.resolve() / name
+    sources = {notebook: notebooks / f"{notebook}.ipynb" for notebook in profile.notebooks}
+    for notebook, path in sources.items():
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"profile {profile.name}: notebook {notebook}.ipynb is not in {notebooks}"
+            )
+    known = {notebook: declared(path) for notebook, path in sources.items()}
+    values = {notebook: {p.name: p.default for p in found.values()} for notebook, found in known.items()}
+    for key, value in profile.parameters.items():
+        for notebook, parameter in _declaring(key, known):
+            values[notebook][parameter.name] = parameter.check(value)
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set {text}: wanted key=value")
+        for notebook, parameter in _declaring(key, known):
+            values[notebook][parameter.name] = parameter.parse(value)
+    for key in profile.required:
+        if not any(values[notebook][parameter.name] for notebook, parameter in _declaring(key, known)):
+            raise ValueError(f"profile {profile.name} needs {key}: give it with --set {key}=...")
+    shown: dict[str, str] = {}
+    inputs: dict[str, Path] = {}
+    for chosen in values.values():
+        for path_name in set(PATH_PARAMETERS) & set(chosen):
+            given = str(chosen[path_name])
+            if given:
+                inputs[path_name] = Path(given).resolve()
+                if not inputs[path_name].exists():
+                    raise FileNotFoundError(f"{path_name}={given}: no such file or folder")
+                chosen[path_name] = _from_notebooks(inputs[path_name], notebooks, shown)
+        if "run_dir" in chosen:
+            chosen["run_dir"] = _from_notebooks(run, notebooks, shown)
+    return Plan(profile, sources, values, shown, inputs, run)
+
+
+def _declaring(key: str, known: dict[str, dict[str, Parameter]]) -> list[tuple[str, Parameter]]:
+    """The notebooks that declare `key`, with the parameter; run_dir is the runner's own."""
+    notebook, dot, name = key.rpartition(".")
+    if name == "run_dir":
+        raise ValueError("run_dir is set by the run's name: use --name and --reports")
+    found = [
+        (where, parameters[name])
+        for where, parameters in known.items()
+        if name in parameters and (not dot or where == notebook)
+    ]
+    if not found:
+        names = [f"{where}.{each}" for where in known for each in known[where]] if dot else []
+        every = names or list(dict.fromkeys(each for parameters in known.values() for each in parameters))
+        raise unknown(key, [each for each in every if not each.endswith("run_dir")], "parameter")
+    return found
+
+
+def _from_notebooks(path: Path, notebooks: Path, shown: dict[str, str]) -> str:
+    """`path` from the notebooks folder; outside the folder that holds the project only its name is stored."""
+    relative = Path(os.path.relpath(path, notebooks)).as_posix()
+    if not path.is_relative_to(notebooks.parent.parent):
+        shown[relative] = f"…/{path.name}"
+    return relative
+
+
+def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Run a planned study; returns its index page.
+
+    Raises
+    ------
+    FileExistsError, OSError : the run exists already, is in use, or cannot be written.
+    NotebookFailed : a notebook stopped; the run has no manifest then.
+    """
+    run = plan.run
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(run):
+        done = _prepare(plan, resume, overwrite)
+        code = code_version(plan.sources[plan.profile.notebooks[0]].parent.parent)
+        _write_mapping(run / "settings.yaml", _settings(plan))
+        names = plan.profile.notebooks
+        links = [("Report", "index.html"), *((name, f"{name}.html") for name in names)]
+        for place, name in enumerate(names):
+            if name in done:
+                notebook_html(run / "notebooks" / f"{name}.ipynb", run / "html" / f"{name}.html", links)
+                continue
+            parameters = plan.parameters[name]
+            begun, clock = _now(), time.monotonic()
+            with _progress(f"[{place + 1}/{len(names)}] {name}") as on_cell:
+                execute(
+                    plan.sources[name],
+                    run / "notebooks" / f"{name}.ipynb",
+                    parameters,
+                    plan.shown,
+                    on_cell,
+                    plan.profile.timeout_s,
+                )
+            notebook_html(run / "notebooks" / f"{name}.ipynb", run / "html" / f"{name}.html", links)
+            done[name] = {
+                "parameters": plan.stored(name),
+                "fingerprint": fingerprint(plan.sources[name], parameters),
+                "started": begun,
+                "ended": _now(),
+                "seconds": round(time.monotonic() - clock, 1),
+                "code": code,
+            }
+            _write_mapping(run / "progress.json", done)
+        return _finish(plan, done, code)
+
+
+def _prepare(plan: Plan, resume: bool, overwrite: bool) -> dict[str, dict]:
+    """Make the run folder ready; returns the records of notebooks that need not run again."""
+    run = plan.run
+    content = [path for path in run.iterdir()] if run.is_dir() else []
+    if content and not (resume or overwrite):
+        state = "is finished" if (run / "manifest.json").is_file() else "is unfinished: --resume continues it"
+        raise FileExistsError(
+            f"run {run.name} exists and {state}; --overwrite replaces it, --name gives another name"
+        )
+    if content and overwrite and not resume:
+        if not any((run / name).is_file() for name in ("settings.yaml", "manifest.json")):
+            raise FileExistsError(
+                f"{run.name} holds files and no settings.yaml: not a run, so it is not removed"
+            )
+        for path in content:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    try:
+        for folder in RUN_FOLDERS:
+            (run / folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=run):
+            pass
+    except OSError as error:
+        raise OSError(f"run folder {run.name} cannot be written: {error.strerror}") from error
+    free_mb = shutil.disk_usage(run).free // 2**20
+    if free_mb < plan.profile.needs_mb:
+        raise OSError(
+            f"run {run.name}: {free_mb} MB free, wanted {plan.profile.needs_mb} (needs_mb of the profile)"
+        )
+    return _finished(plan) if resume else {}
+
+
+def _finished(plan: Plan) -> dict[str, dict]:
+    """Records of the notebooks up to the first one that is not done or has changed since."""
+    records: dict[str, dict] = {}
+    if (plan.run / "manifest.json").is_file():
+        records = json.loads((plan.run / "manifest.json").read_text(encoding="utf-8"))["notebooks"]
+    elif (plan.run / "progress.json").is_file():
+        records = json.loads((plan.run / "progress.json").read_text(encoding="utf-8"))
+    kept: dict[str, dict] = {}
+    for name in plan.profile.notebooks:
+        if name not in records or not (plan.run / "notebooks" / f"{name}.ipynb").is_file():
+            break
+        if records[name]["fingerprint"] != fingerprint(plan.sources[name], plan.parameters[name]):
+            print(f"{name}: notebook or parameters changed; it runs again, and all after it")
+            break
+        kept[name] = records[name]
+    if kept:
+        print(f"already done: {', '.join(kept)}")
+    _write_mapping(plan.run / "progress.json", kept)
+    (plan.run / "manifest.json").unlink(missing_ok=True)
+    return kept
+
+
+def _finish(plan: Plan, done: dict[str, dict], code: dict) -> Path:
+    """Index page, then the manifest; only a run that has one is finished."""
+    run, profile = plan.run, plan.profile
+    seeds = {
+        f"{notebook}.{name}": value
+        for notebook, record in done.items()
+        for name, value in record["parameters"].items()
+        if name.endswith("seed")
+    }
+    manifest = {
+        "run": run.name,
+        "title": profile.title,
+        "profile": profile.name,
+        "started": min(record["started"] for record in done.values()),
+        "ended": _now(),
+        "code": code,
+        "machine": machine(),
+        "packages": package_versions(),
+        "seeds": seeds,
+        "notebooks": done,
+        "left_out": profile.left_out,
+        "inputs": {name: describe_input(path) for name, path in sorted(plan.inputs.items())},
+        "tables": describe_tables(run / "tables"),
+    }
+    index = run / "html" / "index.html"
+    _write(index, index_html(run, manifest))
+    _write_mapping(run / "manifest.json", manifest)
+    (run / "progress.json").unlink(missing_ok=True)
+    return index
+
+
+def _settings(plan: Plan) -> dict:
+    return {
+        "title": plan.profile.title,
+        "profile": plan.profile.name,
+        "notebooks": plan.profile.notebooks,
+        "parameters": {name: plan.stored(name) for name in plan.profile.notebooks},
+        "left_out": plan.profile.left_out,
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _write_mapping(path: Path, content: dict) -> None:
+    if path.suffix == ".yaml":
+        _write(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    else:
+        _write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def _locked(run: Path) -> Iterator[None]:
+    """Keep a second study out of the run folder; the system frees the lock of a process that died."""
+    path = run.with_name(f".{run.name}.lock")
+    with path.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise OSError(
+                f"run {run.name} is in use by process {lock.read().strip() or 'unknown'}"
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextmanager
+def _progress(label: str):
+    """A line in the terminal: rewritten every second on a TTY, otherwise one at start and one at end."""
+    begun, live, over = time.monotonic(), sys.stdout.isatty(), threading.Event()
+    at = {"cell": 0, "count": 0}
+
+    def on_cell(cell: int, count: int) -> None:
+        at.update(cell=cell, count=count)
+
+    def rewrite() -> None:
+        while not over.wait(1.0):
+            line = f"{label}  cell {at['cell']}/{at['count']}  {time.monotonic() - begun:.0f} s"
+            print(f"\r\x1b[K{line}", end="", flush=True)
+
+    ticker = threading.Thread(target=rewrite, daemon=True)
+    if live:
+        ticker.start()
+    else:
+        print(f"{label} starts", flush=True)
+    outcome = ""
+    try:
+        yield on_cell
+        outcome = f"done, {at['count']} cells"
+    except BaseException:
+        outcome = f"stopped in cell {at['cell']} of {at['count']}"
+        raise
+    finally:
+        over.set()
+        if live:
+            ticker.join()
+        print(
+            f"{chr(13) + chr(27) + '[K' if live else ''}{label} {outcome}, {time.monotonic() - begun:.0f} s",
+            flush=True,
+        )

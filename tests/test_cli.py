@@ -1,0 +1,201 @@
+"""The command line: what it says, and its exit code. Each command's numbers are tested with its module."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from ich.cli import main
+
+NOTEBOOKS = Path(__file__).parent / "notebooks"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
+    (tmp_path / "notebooks" / "profiles").mkdir()
+    for name, notebooks in {"small": "writes_a_table", "bad": "fails_when_told", "slow": "sleeps"}.items():
+        text = f"title: The {name} one\nnotebooks: [counts_its_runs, {notebooks}]\n"
+        (tmp_path / "notebooks" / "profiles" / f"{name}.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def study(*arguments):
+    return main(["study", "--notebooks", "notebooks", "--reports", "reports", *arguments])
+
+
+@pytest.fixture
+def masks(tmp_path):
+    """Two folders: a bar of 8 voxels of 1 x 1 x 5 mm (0.04 ml), and a prediction of half of it."""
+    for folder, stop in {"reference": 8, "prediction": 4}.items():
+        (tmp_path / folder).mkdir()
+        labels = np.zeros((16, 16, 3), np.uint8)
+        labels[:stop, 4, 1] = 1
+        nib.save(nib.Nifti1Image(labels, np.diag([1.0, 1.0, 5.0, 1.0])), tmp_path / folder / "007.nii.gz")
+    return tmp_path
+
+
+def test_help_is_there_at_once():
+    """Torch alone takes seconds; help must not load it."""
+    code = (
+        "import sys; from ich.cli import _parser; _parser().format_help(); "
+        "print('torch' in sys.modules, 'pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_study_says_where_its_report_is(project, capsys):
+    assert study("small", "--set", "rows=2", "--name", "mine") == 0
+    said = capsys.readouterr().out
+    assert "[1/2] counts_its_runs starts" in said
+    assert "[2/2] writes_a_table done, 3 cells" in said
+    assert f"Report: {project / 'reports' / 'mine' / 'html' / 'index.html'}" in said
+    assert main(["list", "--notebooks", "notebooks", "--reports", "reports"]) == 0
+    listed = capsys.readouterr().out
+    assert "The small one: counts_its_runs, writes_a_table" in listed
+    assert "mine         finished" in listed
+
+
+def test_a_failed_study_exits_1_and_says_how_to_go_on(project, capsys):
+    assert study("bad", "--overwrite", "--set", "label=a b") == 1
+    said = capsys.readouterr().err
+    assert "fails_when_told failed in cell 3 of 3 (raise): ValueError: case 017" in said
+    assert "ich study bad --set 'label=a b' --reports reports --notebooks notebooks --resume" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["small", "--set", "rowz=1"], "ich study: no parameter is called 'rowz'; nearest: rows"),
+        (["smal"], "ich study: no profile is called 'smal'; nearest: small. All: bad, slow, small"),
+        (["gone.yaml"], "ich study: profile gone.yaml does not exist"),
+    ],
+)
+def test_a_wrong_study_is_one_line_and_exit_2(project, capsys, arguments, said):
+    assert study(*arguments) == 2
+    found = capsys.readouterr().err
+    assert found.startswith(said)
+    assert found.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(project, monkeypatch):
+    monkeypatch.setenv("ICH_DEBUG", "1")
+    with pytest.raises(ValueError, match="rowz"):
+        study("small", "--set", "rowz=1")
+
+
+def test_an_interrupted_study_exits_130_leaves_no_kernel_and_can_be_resumed(project):
+    command = [
+        sys.executable,
+        "-m",
+        "ich.cli",
+        "study",
+        "slow",
+        "--notebooks",
+        "notebooks",
+        "--reports",
+        "reports",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("[2/2] sleeps starts"):
+                break
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.strip().startswith("study interrupted; continue with: ich study slow")
+    assert "Traceback" not in said
+    assert study("slow", "--resume", "--set", "seconds=0") == 0
+    assert len(pd.read_csv(project / "reports" / "slow" / "tables" / "runs.csv")) == 1
+
+
+def test_measure_writes_a_row_a_mask_and_names_what_it_could_not_read(masks, capsys):
+    (masks / "reference" / "broken.nii.gz").write_bytes(b"no NIfTI")
+    out = masks / "out" / "table.csv"
+    files = sorted(str(path) for path in (masks / "reference").iterdir())
+    assert main(["measure", *files, "--out", str(out), "--jobs", "1"]) == 1
+    assert "broken: " in capsys.readouterr().err
+    table = pd.read_csv(out, dtype={"case_id": "str"})
+    assert list(table["case_id"]) == ["007"]
+    assert table["volume_ml"].item() == pytest.approx(0.04)
+
+
+def test_agree_writes_json(tmp_path, capsys):
+    table = pd.DataFrame(
+        {"case_id": ["001", "002", "003", "004"], "a": [1.0, 5, 9, 30], "b": [2.0, 5, 11, 33]}
+    )
+    table.to_csv(tmp_path / "table.csv", index=False)
+    arguments = [
+        "agree",
+        str(tmp_path / "table.csv"),
+        "--reference",
+        "a",
+        "--out",
+        str(tmp_path / "r" / "x.json"),
+    ]
+    assert main([*arguments, "--method", "b"]) == 0
+    result = json.loads((tmp_path / "r" / "x.json").read_text())
+    assert (result["n"], result["bias"]) == (4, 1.5)
+    assert main([*arguments, "--method", "c"]) == 2
+    assert capsys.readouterr().err.startswith("ich agree: ")
+
+
+def test_evaluate_writes_tables_with_the_cohort_beside(masks, capsys):
+    cohort = pd.DataFrame(
+        {
+            "case_id": ["007"],
+            "patient_id": ["p1"],
+            "source": ["folder"],
+            "simulated": [False],
+            "hemorrhage_type": ["parenchymal"],
+            "included": [True],
+        }
+    )
+    cohort.to_csv(masks / "cohort.csv", index=False)
+    folders = ["--reference", str(masks / "reference"), "--prediction", str(masks / "prediction")]
+    rest = ["--cohort", str(masks / "cohort.csv"), "--out", str(masks / "out"), "--jobs", "1"]
+    assert main(["evaluate", *folders, *rest]) == 0
+    assert "1 of 1 references measured" in capsys.readouterr().out
+    metrics = pd.read_csv(masks / "out" / "metrics.csv", dtype={"case_id": "str"})
+    # 4 of 8 voxels found, none wrong: 2 * 4 / (8 + 4).
+    assert metrics["dice"].tolist() == pytest.approx([2 / 3])
+    assert metrics["hemorrhage_type"].tolist() == ["parenchymal"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["agree", "gone.csv", "--reference", "a", "--method", "b", "--out", "x.json"],
+        ["evaluate", "--reference", "gone", "--prediction", "gone", "--out", "x"],
+        ["phantom", "--n", "0", "--out", "x"],
+        ["segment", "gone.nii.gz", "--out", "x", "--weights", "gone"],
+    ],
+)
+def test_wrong_input_is_one_line_exit_2_and_leaves_nothing(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"ich {arguments[0]}: ")
+    assert said.count("\n") == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_phantom_writes_cases_that_do_not_depend_on_their_number(tmp_path):
+    for n in (1, 2):
+        arguments = ["phantom", "--n", str(n), "--seed", "5", "--size", "64", "--jobs", "1", "--out"]
+        assert main([*arguments, str(tmp_path / str(n))]) == 0
+    one, two = (pd.read_csv(tmp_path / str(n) / "cases.csv", dtype="str") for n in (1, 2))
+    assert len(two) == 2
+    pd.testing.assert_frame_equal(one, two.head(1))

@@ -1,0 +1,84 @@
+"""Two methods against one reference on the same cases."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_rel
+
+from ich.comparison import holm
+from ich.head_to_head import compare_methods
+from ich.reliability import concordance
+
+
+@pytest.fixture
+def volumes() -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    truth = rng.uniform(2, 80, 50)
+    table = pd.DataFrame({"case_id": np.arange(50), "patient_id": np.arange(50) // 2, "r": truth})
+    return table.assign(a=truth + rng.normal(0, 1, 50), b=truth + rng.normal(3, 6, 50))
+
+
+def test_each_measure_has_its_second_source(volumes):
+    found = compare_methods(volumes, "r", "a", "b").set_index("measure")
+    bias = found.loc["bias, ml"]
+    paired = ttest_rel(volumes.a, volumes.b)
+    assert bias["p"] == pytest.approx(paired.pvalue)
+    interval = paired.confidence_interval()
+    assert (bias["contrast_ci_low"], bias["contrast_ci_high"]) == pytest.approx((interval.low, interval.high))
+    spread = found.loc["SD of the errors, ml"]
+    assert spread["contrast"] == pytest.approx((volumes.a - volumes.r).std() / (volumes.b - volumes.r).std())
+    assert spread["contrast_ci_low"] < spread["contrast"] < spread["contrast_ci_high"] < 1
+    agreement = found.loc["concordance (CCC)"]
+    assert agreement["first"] == pytest.approx(concordance(volumes.a, volumes.r).ccc)
+    assert agreement["contrast_ci_low"] > 0
+    assert found["p_holm"].to_numpy() == pytest.approx(holm(found["p"]), nan_ok=True)
+
+
+def test_pitman_morgan_on_paper():
+    """The test is that of r between sum and difference of the errors: here r = 0, so the SDs are equal."""
+    errors = np.array([[1, 1, -1, -1], [1, -1, 1, -1]], dtype=float)
+    table = pd.DataFrame({"r": [10.0, 20, 30, 40]}).assign(
+        a=lambda t: t.r + errors[0], b=lambda t: t.r + errors[1]
+    )
+    found = (
+        compare_methods(table, "r", "a", "b", n_resamples=50).set_index("measure").loc["SD of the errors, ml"]
+    )
+    assert (found["contrast"], found["p"]) == (1, pytest.approx(1))
+    assert found["contrast_ci_low"] * found["contrast_ci_high"] == pytest.approx(1)
+
+
+def test_mcnemar_on_paper():
+    """Six cases change sides, all in favor of the first: p = 2 / 2**6."""
+    table = pd.DataFrame({"r": np.full(10, 50.0), "a": [51.0] * 10, "b": [60.0] * 6 + [52.0] * 4})
+    found = compare_methods(table, "r", "a", "b", n_resamples=50).set_index("measure").loc["within 5 ml"]
+    assert (found["first"], found["second"]) == (1, 0.4)
+    assert found["p"] == pytest.approx(2 / 64)
+
+
+def test_swapping_turns_the_contrasts_round(volumes):
+    one = compare_methods(volumes, "r", "a", "b").set_index("measure")
+    other = compare_methods(volumes, "r", "b", "a").set_index("measure")
+    for name in ("bias, ml", "absolute error, ml", "within 5 ml", "concordance (CCC)"):
+        assert other.loc[name, "contrast"] == pytest.approx(-one.loc[name, "contrast"])
+    name = "SD of the errors, ml"
+    assert other.loc[name, "contrast_ci_low"] == pytest.approx(1 / one.loc[name, "contrast_ci_high"])
+
+
+def test_the_same_method_twice(volumes):
+    found = compare_methods(volumes.assign(c=volumes.a), "r", "a", "c", patient="patient_id").set_index(
+        "measure"
+    )
+    assert found.loc["bias, ml", "contrast"] == 0
+    assert np.isnan(found.loc["SD of the errors, ml", "p"])
+    assert found.loc["absolute error, ml", "p"] == 1
+    assert (found.loc["concordance (CCC)", ["contrast_ci_low", "contrast_ci_high"]] == 0).all()
+
+
+def test_incomplete_cases_are_counted(volumes):
+    volumes.loc[[1, 4], "b"] = np.nan
+    found = compare_methods(volumes, "r", "a", "b")
+    assert (found["n"].unique(), found["n_missing"].unique()) == ([48], [2])
+    with pytest.raises(ValueError, match="no column c"):
+        compare_methods(volumes, "r", "a", "c")
+    with pytest.raises(ValueError, match="2 complete cases"):
+        compare_methods(volumes.head(2).assign(b=1.0), "r", "a", "b")

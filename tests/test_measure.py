@@ -1,0 +1,220 @@
+"""Mask files to tables: however a file is stored it gives one row, and no bad file is lost."""
+
+import gzip
+import itertools
+import math
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+
+from ich.measure import COLUMNS, evaluate_folders, measure_mask, measure_masks
+from ich.scan import ScanError
+
+AFFINE = np.diag([-0.45, -0.5, 5.0, 1.0])  # stored as I, J, K itself: left, back, head
+
+
+def lesion():
+    """Ellipsoid of 24 x 20 x 30 mm semi-axes off the center, and a speck of one voxel."""
+    i, j, k = np.meshgrid(*(np.arange(n) for n in (120, 110, 20)), indexing="ij", sparse=True)
+    mask = ((i - 60.3) * 0.45 / 24) ** 2 + ((j - 60.2) * 0.5 / 20) ** 2 + ((k - 8.5) * 5 / 30) ** 2 <= 1
+    mask[110, 10, 3] = True
+    return mask.astype(np.uint8)
+
+
+def save(path, mask, affine=AFFINE):
+    nib.save(nib.Nifti1Image(mask, affine), path)
+    return path
+
+
+def test_columns_are_those_of_the_design_in_its_order(tmp_path):
+    row = measure_mask(save(tmp_path / "001.nii.gz", lesion()))
+    assert tuple(row) == COLUMNS
+    assert COLUMNS[:12] == (
+        "case_id", "volume_ml", "n_components", "largest_component_ml", "a_mm", "b_mm", "c_mm", "abc2_ml",
+        "c_kothari_mm", "abc2_kothari_ml", "abc3_ml", "two_thirds_sh_ml",
+    )  # fmt: skip
+    assert row["case_id"] == "001"
+    assert row["n_components"] == 2
+    assert row["volume_ml"] == pytest.approx(4 / 3 * math.pi * 24 * 20 * 30 / 1000, rel=0.02)
+    assert row["c_mm"] == 60
+    assert row["abc2_filtered_ml"] / row["largest_component_ml"] == pytest.approx(3 / math.pi, rel=0.03)
+    assert row["notes"] == ""
+
+
+@pytest.mark.parametrize("codes", list(itertools.product("LR", "AP", "IS")))
+def test_axis_order_and_orientation_of_the_file_change_nothing(tmp_path, codes):
+    mask = lesion()
+    wanted = measure_mask(save(tmp_path / "a.nii.gz", mask))
+    for order in itertools.permutations(codes):
+        turn = ornt_transform(io_orientation(AFFINE), axcodes2ornt(order))
+        turned = nib.orientations.apply_orientation(mask, turn)
+        affine = AFFINE @ inv_ornt_aff(turn, mask.shape)
+        assert measure_mask(save(tmp_path / "a.nii.gz", turned, affine)) == wanted
+
+
+def tilted(degrees, table_step):
+    """Affine of a stack with gantry tilt: slices follow each other along the table, not their normal."""
+    angle = math.radians(degrees)
+    affine = np.diag([-0.45, 1.0, 1.0, 1.0])
+    affine[:3, 1] = 0, -0.5 * math.cos(angle), -0.5 * math.sin(angle)
+    affine[:3, 2] = 0, 0, table_step
+    return affine
+
+
+def test_tilted_stack_is_measured_along_the_slice_normal(tmp_path):
+    mask = lesion()
+    upright = measure_mask(save(tmp_path / "a.nii.gz", mask))
+    row = measure_mask(save(tmp_path / "b.nii.gz", mask, tilted(20, 5 / math.cos(math.radians(20)))))
+    assert abs(row["tilt_deg"]) == pytest.approx(20, abs=0.01)
+    assert row["slice_spacing_mm"] == pytest.approx(5, abs=1e-4)
+    assert row["volume_ml"] == pytest.approx(upright["volume_ml"], rel=1e-5)
+    assert row["c_mm"] == pytest.approx(60, abs=1e-3)
+    assert row["header_volume_ml"] / row["volume_ml"] == pytest.approx(
+        1 / math.cos(math.radians(20)), rel=1e-4
+    )
+    assert "(+6.4 %)" in row["notes"]
+
+
+def test_labels_together_are_the_lesion(tmp_path):
+    mask = lesion()
+    labels = mask.copy()
+    labels[:, :60][labels[:, :60] > 0] = 2
+    assert measure_mask(save(tmp_path / "a.nii", labels)) == measure_mask(save(tmp_path / "a.nii.gz", mask))
+
+
+def test_what_a_reader_must_know_is_noted(tmp_path):
+    empty = measure_mask(save(tmp_path / "empty.nii.gz", np.zeros((8, 8, 4), np.uint8)))
+    assert (empty["volume_ml"], empty["abc2_ml"], empty["index_slice"], empty["notes"]) == (
+        0,
+        0,
+        None,
+        "mask is empty",
+    )
+    one_slice = np.zeros((8, 8, 4), np.uint8)
+    one_slice[0:3, 2:5, 3] = 1
+    notes = measure_mask(save(tmp_path / "one.nii.gz", one_slice))["notes"]
+    assert "one slice" in notes
+    assert "edge of the field of view" in notes
+    assert "first or last slice" in notes
+
+
+def test_single_slice_file_takes_its_header_spacing(tmp_path):
+    mask = np.zeros((8, 8, 1), np.uint8)
+    mask[2:6, 2:6] = 1
+    assert measure_mask(save(tmp_path / "a.nii.gz", mask))["volume_ml"] == pytest.approx(
+        16 * 0.45 * 0.5 * 5 / 1000
+    )
+
+
+def test_bad_files_become_failures_and_stop_nothing(tmp_path):
+    good = save(tmp_path / "001.nii.gz", lesion())
+    unknown = save(tmp_path / "007.nii.gz", lesion() * 7)
+    cut = tmp_path / "cut.nii.gz"
+    cut.write_bytes(good.read_bytes()[:2000])
+    text = tmp_path / "text.nii.gz"
+    text.write_bytes(gzip.compress(b"not an image"))
+    table, failures = measure_masks([unknown, cut, good, text, tmp_path / "absent.nii.gz"])
+    assert table["case_id"].tolist() == ["001"]
+    assert failures["case_id"].tolist() == ["007", "cut", "text", "absent"]
+    assert "7" in failures["reason"][0]
+    assert failures["reason"].str.contains(str(tmp_path), regex=False).all()
+
+
+def test_empty_tables_keep_their_columns(tmp_path):
+    table, failures = measure_masks([tmp_path / "absent.nii.gz"])
+    assert tuple(table.columns) == COLUMNS
+    assert (len(table), len(failures)) == (0, 1)
+
+
+def test_doubled_case_ids_are_named(tmp_path):
+    paths = [save(tmp_path / name, lesion()) for name in ("001.nii", "001.nii.gz", "002.nii")]
+    with pytest.raises(ValueError, match=r"doubled: 001 \(.*001\.nii, .*001\.nii\.gz\)"):
+        measure_masks(paths)
+
+
+def test_processes_give_the_table_of_one_process(tmp_path):
+    paths = [save(tmp_path / f"{n}.nii.gz", np.roll(lesion(), n, axis=2)) for n in range(3)]
+    one, _ = measure_masks(paths)
+    two, _ = measure_masks(paths, jobs=2)
+    assert one.equals(two)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """References 1 to 5; predictions: 1 moved, no 2, 3 empty, 4 of another shape, 5 broken, a stray 6."""
+    reference, prediction = tmp_path / "reference", tmp_path / "prediction"
+    reference.mkdir()
+    prediction.mkdir()
+    mask = lesion()
+    for case in "12345":
+        save(reference / f"{case}.nii.gz", mask)
+    save(
+        prediction / "1.nii.gz",
+        np.roll(mask, 1, axis=0)[::-1],
+        AFFINE @ inv_ornt_aff([[0, -1], [1, 1], [2, 1]], mask.shape),
+    )
+    save(prediction / "3.nii.gz", mask * 0)
+    save(prediction / "4.nii.gz", mask[:-1])
+    (prediction / "5.nii.gz").write_bytes(b"broken")
+    save(prediction / "6.nii.gz", mask)
+    return reference, prediction
+
+
+def test_every_reference_has_a_row_and_every_problem_a_reason(folders):
+    evaluation = evaluate_folders(*folders)
+    cases = evaluation.cases.set_index("case_id")
+    assert cases["status"].to_dict() == {
+        "1": "measured", "2": "prediction missing", "3": "measured", "4": "failed", "5": "failed",
+    }  # fmt: skip
+    assert cases["reference_ml"].notna().all()
+    assert cases["abc2_ml"].notna().all()
+    assert cases["predicted_ml"].isna().tolist() == [False, True, False, True, True]
+    reasons = evaluation.failures.set_index("case_id")["reason"]
+    assert list(reasons.index) == ["2", "4", "5", "6"]
+    assert "no 2.nii.gz" in reasons["2"]
+    assert "(119, 110, 20)" in reasons["4"]
+    assert reasons["6"] == "prediction without a reference"
+
+
+def test_prediction_is_compared_where_it_lies_not_how_it_is_stored(folders):
+    metrics = evaluate_folders(*folders).metrics.set_index(["case_id", "label"])
+    assert list(metrics.index) == [("1", "blood"), ("3", "blood")]
+    assert metrics.loc[("1", "blood"), "hd_voxel_mm"] == pytest.approx(0.45)
+    assert metrics.loc[("1", "blood"), "n_missed"] == 1  # the speck
+    assert metrics.loc[("3", "blood"), "missed"]
+    assert metrics.loc[("3", "blood"), "hd95_mm"] == math.inf
+
+
+def test_labels_above_one_give_rows_by_label(tmp_path):
+    mask = lesion()
+    mask[:, 60:][mask[:, 60:] > 0] = 2
+    for name in ("reference", "prediction"):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / "a.nii.gz", mask)
+    metrics = evaluate_folders(tmp_path / "reference", tmp_path / "prediction").metrics
+    assert metrics["label"].tolist() == ["blood", "parenchymal", "ventricular"]
+    assert (metrics["dice"] == 1).all()
+
+
+def test_folder_without_masks_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no \.nii"):
+        evaluate_folders(tmp_path, tmp_path)
+    with pytest.raises(ValueError, match="no such folder"):
+        evaluate_folders(tmp_path / "absent", tmp_path)
+
+
+def test_unreadable_mask_is_a_scan_error(tmp_path):
+    with pytest.raises(ScanError, match="absent"):
+        measure_mask(tmp_path / "absent.nii.gz")
+
+
+def test_real_masks_are_all_measured_and_headers_are_not_believed(shared_data):
+    paths = sorted((shared_data / "masks" / "hemseg").glob("*.nii.gz"))[::8]
+    table, failures = measure_masks(paths)
+    assert failures.empty
+    assert (table["volume_ml"] > 0).all()
+    # The folder's README: a volume from the header alone is up to 15.5 % too large.
+    assert (table["header_volume_ml"] / table["volume_ml"]).between(0.995, 1.155).all()
+    assert (table["largest_component_ml"] <= table["volume_ml"] * (1 + 1e-12)).all()

@@ -1,0 +1,54 @@
+"""Percentile limits and the mountain plot."""
+
+import numpy as np
+import pytest
+
+from ich.nonparametric import mountain, nonparametric_limits
+
+
+def test_percentiles_at_ranks_on_paper():
+    """39 differences 1..39: rank (n + 1) p is 1, 20 and 39."""
+    found = nonparametric_limits(np.arange(1.0, 40.0), np.zeros(39))
+    assert (found.loa_lower, found.median, found.loa_upper) == pytest.approx((1, 20, 39))
+
+
+def test_percentiles_equal_numpy():
+    values = np.random.default_rng(3).normal(size=83)
+    found = nonparametric_limits(values, np.zeros(83), n_resamples=10)
+    expected = np.quantile(values, [0.025, 0.5, 0.975], method="weibull")
+    assert (found.loa_lower, found.median, found.loa_upper) == pytest.approx(tuple(expected))
+
+
+def test_resamples_equal_numpy():
+    """The counted percentiles of each resample are those of the resample written out."""
+    from ich.nonparametric import _percentiles
+    from ich.resampling import resampled_counts
+
+    values = np.sort(np.random.default_rng(4).normal(size=31))
+    counts = resampled_counts(31, 50, seed=1)
+    found = _percentiles(values, counts, np.array([0.1, 0.5]))
+    expected = [np.quantile(np.repeat(values, row), [0.1, 0.5], method="weibull") for row in counts]
+    assert found == pytest.approx(np.array(expected))
+
+
+def test_bootstrap_is_seeded():
+    values = np.random.default_rng(5).normal(size=200)
+    first, same, other = (nonparametric_limits(values, np.zeros(200), seed=seed) for seed in (0, 0, 1))
+    assert first == same
+    assert first.loa_lower_ci != other.loa_lower_ci
+
+
+def test_scans_of_one_patient_stay_together():
+    """Every value is there twice: resampling 40 twins gives wider intervals than resampling 80 cases."""
+    values = np.repeat(np.random.default_rng(6).normal(size=40), 2)
+    patients = np.repeat(np.arange(40), 2)
+    together = nonparametric_limits(values, np.zeros(80), patients=patients)
+    alone = nonparametric_limits(values, np.zeros(80))
+    assert np.ptp(together.median_ci) > 1.2 * np.ptp(alone.median_ci)
+
+
+def test_mountain_on_paper():
+    found = mountain([3, 1, 2, 5], [0, 0, 0, 0])
+    assert found.difference.tolist() == [1, 2, 3, 5]
+    assert found.percentile.tolist() == [12.5, 37.5, 37.5, 12.5]
+    assert found.case_id.tolist() == ["1", "2", "0", "3"]

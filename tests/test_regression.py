@@ -1,0 +1,93 @@
+"""Passing-Bablok and Deming against the answers of Roche's mcr, and against lines known by construction."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ich.pairs import NotDefined
+from ich.regression import deming, passing_bablok
+
+
+def test_passing_bablok_mcr_td15(shared_data):
+    table = pd.read_csv(shared_data / "agreement" / "mcr_td15.csv")
+    found = passing_bablok(table.y, table.x)
+    assert found.slope == pytest.approx(1.020588521, abs=1e-9)
+    assert found.slope_ci == pytest.approx((0.958488786, 1.092320098), abs=1e-9)
+    assert found.intercept == pytest.approx(-0.639752985, abs=1e-9)
+    assert found.intercept_ci == pytest.approx((-2.333080818, 0.840973103), abs=1e-9)
+
+
+def test_passing_bablok_mcr_td20_anticorrelated(shared_data):
+    table = pd.read_csv(shared_data / "agreement" / "mcr_td20.csv")
+    found = passing_bablok(table.y, table.x)
+    assert found.slope == pytest.approx(-0.0079741, abs=1e-9)
+    assert found.slope_ci == pytest.approx((-0.028869985, 0.010701459), abs=1e-9)
+    assert found.intercept == pytest.approx(10.46449894, abs=1e-8)
+    assert found.intercept_ci == pytest.approx((9.71867624, 11.6101731), abs=1e-7)
+    assert "negatively" in found.note
+
+
+def test_deming_mcr_td15(shared_data):
+    table = pd.read_csv(shared_data / "agreement" / "mcr_td15.csv")
+    found = deming(table.y, table.x)
+    assert found.slope == pytest.approx(0.998922574, abs=1e-9)
+    assert found.slope_ci == pytest.approx((0.904225547, 1.093619601), abs=1e-6)
+    assert found.intercept == pytest.approx(-0.505729735, abs=1e-9)
+    assert found.intercept_ci == pytest.approx((-3.065572901, 2.054113431), abs=1e-6)
+
+
+LINES = st.tuples(st.floats(0.2, 5), st.floats(-20, 20))
+
+
+@given(LINES)
+def test_exact_lines_are_found(line):
+    slope, intercept = line
+    x = np.array([1.0, 2, 4, 7, 11, 16, 22])
+    for fit in (passing_bablok(intercept + slope * x, x), deming(intercept + slope * x, x)):
+        assert fit.slope == pytest.approx(slope, rel=1e-6)
+        assert fit.intercept == pytest.approx(intercept, abs=1e-5)
+        assert fit.slope_ci == pytest.approx((slope, slope), rel=1e-5)
+
+
+@given(st.integers(0, 1000))
+def test_methods_are_exchangeable(seed):
+    """Both lines treat the methods alike: swapping them inverts the slope."""
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(1, 100, 25)
+    y = x + rng.normal(0, 3, 25)
+    for fit in (passing_bablok, deming):
+        assert fit(y, x).slope == pytest.approx(1 / fit(x, y).slope, rel=1e-6 if fit is deming else 2e-3)
+
+
+@given(st.integers(0, 1000))
+def test_order_of_cases_is_of_no_account(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(0, 6, 20).astype(float), rng.integers(0, 6, 20).astype(float)
+    order = rng.permutation(20)
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return
+    one, other = passing_bablok(y, x), passing_bablok(y[order], x[order])
+    assert (one.slope, *one.slope_ci) == pytest.approx((other.slope, *other.slope_ci), nan_ok=True)
+
+
+def test_deming_ratio_leads_to_ordinary_regression():
+    """A reference without error: the line tends to least squares of the method on the reference."""
+    rng = np.random.default_rng(1)
+    x = rng.uniform(0, 50, 60)
+    y = 2 * x + rng.normal(0, 5, 60)
+    assert deming(y, x, error_ratio=1e-9).slope == pytest.approx(np.polyfit(x, y, 1)[0], rel=1e-6)
+
+
+def test_constant_columns_have_no_line():
+    for fit in (passing_bablok, deming):
+        with pytest.raises(NotDefined, match="every reference is 4"):
+            fit([1, 2, 3], [4, 4, 4])
+    with pytest.raises(NotDefined, match="do not covary"):
+        deming([1, -1, -1, 1], [1, 1, -1, -1])
+
+
+def test_error_ratio_must_be_positive():
+    with pytest.raises(ValueError, match="error_ratio"):
+        deming([1, 2, 3], [1, 2, 4], error_ratio=0)

@@ -1,0 +1,119 @@
+"""Concordance and intraclass correlations against Shrout & Fleiss, pingouin and hand calculation."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ich.reliability import ccc_of_sums, concordance, intraclass
+
+DATA = Path(__file__).parent / "data"
+
+
+def test_shrout_fleiss_1979():
+    table = pd.read_csv(DATA / "shrout_fleiss_1979.csv").pivot_table(
+        index="target", columns="rater", values="score"
+    )
+    found = intraclass(table).set_index("type")["icc"]
+    expected = {"ICC(1,1)": 0.1657, "ICC(A,1)": 0.2898, "ICC(C,1)": 0.7148}
+    expected |= {"ICC(1,k)": 0.4428, "ICC(A,k)": 0.6201, "ICC(C,k)": 0.9093}
+    assert found.to_dict() == pytest.approx(expected, abs=5e-5)
+
+
+def test_intervals_equal_pingouin():
+    """On three raters of 25 targets with a shift between raters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pingouin
+
+    rng = np.random.default_rng(2)
+    scores = rng.gamma(2, 10, (25, 1)) + rng.normal(0, 3, (25, 3)) + [0, 1, 4]
+    long = (
+        pd.DataFrame(scores)
+        .melt(ignore_index=False, var_name="rater", value_name="score")
+        .reset_index(names="target")
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = pingouin.intraclass_corr(long, targets="target", raters="rater", ratings="score")
+    interval = next(name for name in expected.columns if str(name).startswith("CI95"))
+    found = intraclass(scores)
+    assert found["icc"].to_numpy() == pytest.approx(expected["ICC"].to_numpy(), abs=1e-10)
+    # pingouin prints its intervals with two decimals.
+    assert found[["ci_low", "ci_high"]].to_numpy() == pytest.approx(np.vstack(expected[interval]), abs=5.1e-3)
+
+
+def test_concordance_on_paper():
+    """x = 1, 2, 3 and y = 2, 3, 4: covariance 2/3, variances 2/3, shift 1."""
+    found = concordance([1, 2, 3], [2, 3, 4])
+    assert found.ccc == pytest.approx(2 * (2 / 3) / (2 / 3 + 2 / 3 + 1))
+    assert found.pearson_r == pytest.approx(1)
+    assert found.bias_correction == pytest.approx(4 / 7)
+
+
+def test_concordance_interval_covers():
+    """2,000 samples of 40 normal pairs with a shift: the Fisher-z interval covers in about 95 %."""
+    rng = np.random.default_rng(3)
+    hits = []
+    truth = 2 * 0.9 / (1 + 1 + 0.3**2)
+    for _ in range(2000):
+        x = rng.normal(size=40)
+        y = 0.9 * x + np.sqrt(1 - 0.81) * rng.normal(size=40) + 0.3
+        low, high = concordance(x, y).ccc_ci
+        hits.append(low <= truth <= high)
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.02)
+
+
+def test_stated_results_without_variance():
+    same = concordance([1, 2, 3], [1, 2, 3])
+    assert (same.ccc, same.ccc_ci) == (1, (1, 1))
+    constant = concordance([2, 2, 2], [1, 2, 3])
+    assert constant.ccc == 0
+    assert np.isnan(constant.ccc_ci).all()
+    assert np.isnan(concordance([2, 2, 2], [2, 2, 2]).ccc)
+
+
+def test_negative_concordance():
+    x = np.arange(20.0)
+    found = concordance(x + np.tile([0.5, -0.5], 10), x[::-1])
+    assert -1 <= found.ccc_ci[0] < found.ccc < found.ccc_ci[1] < 0
+
+
+def test_sums_give_the_same_concordance():
+    x, y = np.random.default_rng(4).gamma(2, 10, (2, 30))
+    sums = np.array([[30, x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()]])
+    assert ccc_of_sums(sums)[0] == pytest.approx(concordance(x, y).ccc)
+
+
+@given(st.integers(0, 10_000), st.floats(0.1, 10), st.floats(-100, 100))
+def test_one_scale_for_both_changes_nothing(seed, scale, shift):
+    x, y = np.random.default_rng(seed).gamma(2, 10, (2, 12))
+    plain, moved = concordance(x, y), concordance(scale * x + shift, scale * y + shift)
+    assert moved.ccc == pytest.approx(plain.ccc, abs=1e-8)
+    swapped = concordance(y, x)
+    assert (swapped.ccc, *swapped.ccc_ci) == pytest.approx((plain.ccc, *plain.ccc_ci), abs=1e-10)
+    first, second = (
+        intraclass(np.column_stack(pair))["icc"] for pair in ((x, y), (scale * y + shift, scale * x + shift))
+    )
+    assert first.to_numpy() == pytest.approx(second.to_numpy(), abs=1e-7)
+
+
+def test_exact_and_absent_agreement():
+    exact = intraclass([[1, 1], [2, 2], [5, 5]])
+    assert exact["icc"].tolist() == [1] * 6
+    assert exact["ci_low"].tolist() == [1] * 6
+    shifted = intraclass([[1, 2], [2, 3], [5, 6]]).set_index("type")
+    assert shifted.loc["ICC(C,1)", "icc"] == 1
+    assert shifted.loc["ICC(A,1)", "icc"] < 1
+    assert intraclass([[1, 1], [1, 1]])["icc"].isna().all()
+
+
+def test_incomplete_targets_are_counted():
+    found = intraclass([[1, 2], [3, None], [4, 5], [7, 7]])
+    assert found["n_missing"].unique().tolist() == [1]
+    with pytest.raises(ValueError, match="1 complete targets by 2 raters"):
+        intraclass([[1, 2], [3, None]])

@@ -1,0 +1,170 @@
+import numpy as np
+import pydicom
+import pytest
+from made_dicom import orientation, write_series
+
+from ich.grid import ScanError
+from ich.scan import read_scan
+from ich.series import choose_series, find_series
+
+Z = np.arange(10) * 5.0
+
+
+def test_one_series_is_kept_in_the_order_of_its_slices(tmp_path):
+    write_series(tmp_path / "deep" / "down", Z[::-1])
+    (tmp_path / "readme.txt").write_text("not DICOM")
+    (found,) = find_series(tmp_path)
+    assert found.kept
+    assert found.positions_mm.tolist() == Z.tolist()
+    assert [s.instance for s in found.slices] == list(range(10, 0, -1))
+    assert str(found) == "series 2: 10 images of 32 x 24, 5.00 mm apart"
+
+
+@pytest.mark.parametrize(
+    ("fields", "z", "reason"),
+    [
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, Z[:1], "scout"),
+        ({"SOPClassUID": pydicom.uid.SecondaryCaptureImageStorage}, Z, "secondary capture"),
+        ({"Rows": None, "Columns": None, "PixelData": None}, Z[:1], "no image"),
+        ({"Modality": "MR"}, Z, "MR images, wanted CT"),
+        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, Z, "sagittal slices, wanted axial"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, Z, "coronal slices, wanted axial"),
+        ({"ImageOrientationPatient": None}, Z, "no position, orientation or pixel spacing"),
+        ({"PixelSpacing": [0.0, 0.0]}, Z, "wanted 0.05 to 5 mm"),
+        ({}, Z[:1], "a single image"),
+        ({}, Z[:3], "3 slices, wanted 4 or more"),
+        ({}, np.full(6, 3.0), "6 images at one position: a time series, not a volume"),
+        ({}, np.delete(Z, 4), "slice missing: 1 between images 4 and 5 (a gap of 10.00 mm where neighboring"),
+        ({}, np.delete(Z, [4, 5]), "slices missing: 2 between images 4 and 5 (a gap of 15.00 mm"),
+        ({}, [*Z, 20.0], "doubled slices: 11 images at 10 positions"),
+    ],
+)
+def test_left_out_with_the_reason(tmp_path, fields, z, reason):
+    write_series(tmp_path, z, **fields)
+    (found,) = find_series(tmp_path)
+    assert not found.kept
+    assert reason in found.reason
+    with pytest.raises(ScanError, match="no usable axial CT series among 1 found: series 2: "):
+        choose_series(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "z",
+    [
+        [*np.arange(8) * 2.5, *(17.5 + np.arange(1, 8) * 5.0)],
+        [*np.arange(8) * 4.0, 29.08, *(29.08 + np.arange(1, 8) * 7.0)],
+        [0, 5, 10, 15, 22, 27, 32],
+    ],
+    ids=["2.5 then 5", "4, 1.08, 7", "a gap that is no multiple"],
+)
+def test_unequal_distances_are_no_missing_slices(tmp_path, z):
+    write_series(tmp_path, z)
+    assert choose_series(tmp_path).positions_mm.tolist() == pytest.approx(list(z))
+
+
+def test_exact_copies_are_passed_over_and_told(tmp_path):
+    write_series(tmp_path, Z)
+    first = sorted(tmp_path.glob("*.dcm"))[0]
+    (tmp_path / "copy.dcm").write_bytes(first.read_bytes())
+    chosen = choose_series(tmp_path)
+    assert len(chosen.slices) == 10
+    assert chosen.notes == ("exact copies of other images, passed over: 1",)
+
+
+def test_several_usable_series_are_listed_with_the_way_to_choose(tmp_path):
+    write_series(tmp_path / "a", Z, ConvolutionKernel="H30s")
+    write_series(tmp_path / "b", Z, ConvolutionKernel="H70s")
+    write_series(tmp_path / "c", Z[:1], SeriesNumber=1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    with pytest.raises(ScanError) as caught:
+        choose_series(tmp_path)
+    said = str(caught.value)
+    assert "2 usable axial CT series among 3 found" in said
+    assert 'read_scan(folder, series="2a")' in said
+    assert "series 1: 1 image, left out: scout" in said
+    assert "kernel H70s" in said
+    assert choose_series(tmp_path, "2b").slices[0].kernel == "H70s"
+    with pytest.raises(ScanError, match="no series 9 among 3 found"):
+        choose_series(tmp_path, "9")
+    with pytest.raises(ScanError, match="series 1: 1 image, left out: scout"):
+        choose_series(tmp_path, "1")
+
+
+def test_two_kernels_in_one_series_come_apart(tmp_path):
+    uid = write_series(tmp_path / "a", Z, ConvolutionKernel="H30s")
+    write_series(
+        tmp_path / "b", Z, np.zeros((24, 32, 10), np.int16), ConvolutionKernel="H70s", SeriesInstanceUID=uid
+    )
+    assert [(s.name, s.kept, len(s.slices)) for s in find_series(tmp_path)] == [
+        ("2a", True, 10),
+        ("2b", True, 10),
+    ]
+
+
+def test_two_orientations_in_one_series_come_apart(tmp_path):
+    uid = write_series(tmp_path / "a", Z)
+    write_series(tmp_path / "b", Z[:3], ImageOrientationPatient=orientation(25), SeriesInstanceUID=uid)
+    kept, left = find_series(tmp_path)
+    assert kept.kept
+    assert left.reason == "3 slices, wanted 4 or more; one of 2 geometries in its series"
+
+
+def test_damaged_file_is_accounted_for(tmp_path):
+    write_series(tmp_path, Z)
+    last = sorted(tmp_path.glob("*_9.dcm"))[0]
+    raw = last.read_bytes()
+    last.write_bytes(raw[:400])
+    found = find_series(tmp_path)
+    assert [len(s.slices) for s in found if s.kept] == [9]
+    assert any(s.reason for s in found if not s.kept)
+
+
+def test_files_without_preamble_are_read(tmp_path):
+    write_series(tmp_path, Z)
+    for path in tmp_path.glob("*.dcm"):
+        header = pydicom.dcmread(path)
+        pydicom.dcmwrite(path, strip_meta(header), implicit_vr=False, little_endian=True)
+    assert len(choose_series(tmp_path).slices) == 10
+
+
+def strip_meta(header):
+    bare = pydicom.Dataset()
+    bare.update({element.tag: element for element in header})
+    return bare
+
+
+def test_folder_without_dicom_and_missing_folder_say_so(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(ScanError, match="no DICOM images among 1 files"):
+        find_series(tmp_path)
+    with pytest.raises(ScanError, match="no such folder"):
+        find_series(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("name", ["philips_phantom_5mm", "philips_phantom_tilt"])
+def test_real_export_keeps_the_axial_series_alone(shared_data, name):
+    found = find_series(shared_data / "dicom" / name)
+    assert [(s.name, s.kept) for s in found] == [("100", False), ("201", True), ("401", False)]
+    assert [s.reason.split(" (")[0] for s in found] == ["scout", "", "secondary capture"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("notavolume/001", "4 images at one position"),
+        ("slicecount/001", "MR images, wanted CT; sagittal slices, wanted axial; 2 slices, wanted 4 or more"),
+        ("sliceincrement/001", "slice missing: 1 between images 9 and 10 (a gap of 10.00 mm"),
+        ("sliceincrement/002", "slice missing: 1 between images 3 and 5 (a gap of 1.50 mm"),
+        ("sliceorientation/001", "MR images, wanted CT"),
+    ],
+)
+def test_real_defects_are_named(shared_data, folder, reason):
+    with pytest.raises(ScanError) as caught:
+        choose_series(shared_data / "dicom" / "defects" / folder)
+    assert reason in str(caught.value)
+
+
+def test_real_tilt_without_header_tag_is_a_note(shared_data):
+    grid = read_scan(shared_data / "dicom" / "defects" / "gantrytilting" / "001").grid
+    assert grid.slice_spacing_mm == pytest.approx(4.8515, abs=1e-3)
+    assert "header states no gantry tilt" in grid.notes[0]
+    assert grid.notes[-1] == "4 slices cover 19 mm: not a whole head"

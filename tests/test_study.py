@@ -1,0 +1,323 @@
+"""The study runner on notebooks of three cells; each is named after the one thing it does."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from ich import study
+from ich.notebook import NotebookFailed, declared
+from ich.provenance import describe_input
+
+NOTEBOOKS = Path(__file__).parent / "notebooks"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of fixture notebooks; the caller stands beside it."""
+    shutil.copytree(NOTEBOOKS, tmp_path / "project" / "notebooks")
+    (tmp_path / "project" / "notebooks" / "profiles").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "project"
+
+
+def planned(project, notebooks, settings=(), name=None, reports=None, **profile):
+    path = project / "notebooks" / "profiles" / "small.yaml"
+    path.write_text(yaml.safe_dump({"title": "Small", "notebooks": notebooks, **profile}))
+    return study.plan(
+        study.read_profile("small", project / "notebooks"),
+        list(settings),
+        name,
+        reports=reports or project / "reports",
+        notebooks=project / "notebooks",
+    )
+
+
+def manifest(project, name="small"):
+    return json.loads((project / "reports" / name / "manifest.json").read_text())
+
+
+def runs(project, name="small"):
+    return len(pd.read_csv(project / "reports" / name / "tables" / "runs.csv"))
+
+
+def test_a_run_has_settings_notebooks_html_tables_and_a_manifest(project):
+    index = study.run_study(
+        planned(project, ["writes_a_table"], ["rows=4"], left_out={"02_training": "no scans"})
+    )
+    run = project / "reports" / "small"
+    assert index == run / "html" / "index.html"
+    assert (run / "html" / "writes_a_table.html").is_file()
+    assert yaml.safe_load((run / "settings.yaml").read_text())["parameters"]["writes_a_table"]["rows"] == 4
+    found = manifest(project)
+    content = (run / "tables" / "cases.csv").read_bytes()
+    assert content.splitlines()[1] == b"000,0.5,a"
+    assert found["tables"] == {"cases.csv": {"sha256": hashlib.sha256(content).hexdigest(), "rows": 4}}
+    assert found["notebooks"]["writes_a_table"]["parameters"] == {
+        "run_dir": "../reports/small",
+        "rows": 4,
+        "share": 0.5,
+        "strict": True,
+        "label": "a",
+        "seed": 7,
+    }
+    assert found["seeds"] == {"writes_a_table.seed": 7}
+    assert found["left_out"] == {"02_training": "no scans"}
+    assert found["packages"]["numpy"]
+    assert found["machine"]["python"]
+    assert not (run / "progress.json").exists()
+
+
+def test_nothing_stored_tells_of_the_machine(project, tmp_path):
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "001.nii").write_text("x")
+    study.run_study(planned(project, ["reads_masks"], ["masks=masks"]))
+    for path in (project / "reports" / "small").rglob("*"):
+        if path.is_file():
+            assert str(tmp_path) not in path.read_text(), path.name
+    notebook = nbformat.read(project / "reports" / "small" / "notebooks" / "reads_masks.ipynb", as_version=4)
+    assert "papermill" not in notebook.metadata
+    assert not any("execution" in cell.metadata or "papermill" in cell.metadata for cell in notebook.cells)
+    assert notebook.cells[-1].outputs[0].text == "1 files\n"
+    assert manifest(project)["inputs"]["masks"]["files"] == 1
+
+
+def test_of_an_input_outside_the_project_only_the_name_is_stored(project, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("jane") / "hemseg"
+    elsewhere.mkdir()
+    study.run_study(planned(project, ["reads_masks"], [f"masks={elsewhere}"]))
+    run = project / "reports" / "small"
+    assert manifest(project)["notebooks"]["reads_masks"]["parameters"]["masks"] == "…/hemseg"
+    assert '"…/hemseg"' in "".join(
+        cell.source for cell in nbformat.read(run / "notebooks" / "reads_masks.ipynb", as_version=4).cells
+    )
+    for path in run.rglob("*"):
+        assert path.is_dir() or "jane" not in path.read_text(), path.name
+
+
+def test_the_kernel_is_this_interpreter_whatever_the_kernelspec(project, monkeypatch):
+    spec = project / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(
+        json.dumps({"argv": ["/bin/false"], "display_name": "x", "language": "python"})
+    )
+    monkeypatch.setenv("JUPYTER_PATH", str(project / "jupyter"))
+    study.run_study(planned(project, ["names_its_interpreter"]))
+    named = project / "reports" / "small" / "tables" / "interpreter.txt"
+    assert named.read_text() == sys.executable
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("rowz=4", r"no parameter is called 'rowz'; nearest: rows\. All: rows, share, strict, label, seed$"),
+        ("writes_a_table.rowz=4", r"nearest: writes_a_table\.rows\b"),
+        ("other.rows=4", "no parameter is called 'other.rows'"),
+        ("rows=four", r"rows=four: wanted int \(the default is 3\)"),
+        ("rows=4.5", "rows=4.5: wanted int"),
+        ("share=half", "share=half: wanted float"),
+        ("strict=1", "strict=1: wanted true or false"),
+        ("rows", "--set rows: wanted key=value"),
+        ("run_dir=x", "use --name and --reports"),
+    ],
+)
+def test_a_wrong_setting_stops_before_anything_starts(project, setting, said):
+    with pytest.raises(ValueError, match=said):
+        planned(project, ["writes_a_table"], [setting])
+    assert not (project / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("rows=5", 5), ("share=1", 1.0), ("strict=False", False), ("label=007", "007"), ("label=a=b", "a=b")],
+)
+def test_a_setting_takes_the_declared_type(project, text, value):
+    found = planned(project, ["writes_a_table"], [text]).parameters["writes_a_table"][text.partition("=")[0]]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_profile_value_of_the_wrong_type_is_refused(project):
+    with pytest.raises(ValueError, match="rows: '4' is str, wanted int"):
+        planned(project, ["writes_a_table"], parameters={"rows": "4"})
+    with pytest.raises(ValueError, match="rows: True is bool, wanted int"):
+        planned(project, ["writes_a_table"], parameters={"rows": True})
+
+
+def test_a_key_goes_to_every_notebook_that_declares_it_and_a_prefix_to_one(project):
+    both = ["writes_a_table", "counts_its_runs"]
+    found = planned(project, both, ["label=b"]).parameters
+    assert [found[name]["label"] for name in both] == ["b", "b"]
+    found = planned(project, both, ["counts_its_runs.label=b"]).parameters
+    assert [found[name]["label"] for name in both] == ["a", "b"]
+
+
+def test_a_missing_path_stops_before_anything_starts(project):
+    with pytest.raises(FileNotFoundError, match="masks=nowhere: no such file or folder"):
+        planned(project, ["reads_masks"], ["masks=nowhere"])
+
+
+def test_a_required_parameter_must_be_given(project):
+    with pytest.raises(ValueError, match="profile small needs masks: give it with --set masks="):
+        planned(project, ["reads_masks"], required=["masks"])
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        ("title: T\nnotebooks: [writes_a_table]\nparametres: {}", "'parametres'; nearest: parameters"),
+        ("title: T\nnotebooks: writes_a_table", "notebooks is str, wanted list"),
+        ("notebooks: [writes_a_table]", "title is missing"),
+        ("title: [", "not YAML"),
+    ],
+)
+def test_a_profile_with_a_mistake_is_refused(project, profile, said):
+    path = project / "mine.yaml"
+    path.write_text(profile)
+    with pytest.raises(ValueError, match=said):
+        study.read_profile(str(path), project / "notebooks")
+
+
+def test_an_unknown_profile_or_notebook_is_named(project):
+    with pytest.raises(FileNotFoundError, match=r"writes_table\.ipynb is not in"):
+        planned(project, ["writes_table"])
+    with pytest.raises(ValueError, match="no profile is called 'smal'; nearest: small"):
+        study.read_profile("smal", project / "notebooks")
+
+
+@pytest.mark.parametrize("name", ["../other", "a/b", ".", "..", ".hidden"])
+def test_a_run_stays_inside_the_reports_folder(project, name):
+    with pytest.raises(ValueError, match="wanted a folder name"):
+        planned(project, ["writes_a_table"], name=name)
+
+
+def test_an_existing_run_is_replaced_only_when_told(project):
+    plan = planned(project, ["counts_its_runs"])
+    study.run_study(plan)
+    with pytest.raises(FileExistsError, match="run small exists and is finished; --overwrite replaces it"):
+        study.run_study(plan)
+    assert runs(project) == 1
+    (project / "reports" / "small" / "figures" / "old.svg").write_text("")
+    study.run_study(plan, overwrite=True)
+    assert runs(project) == 1
+    assert not (project / "reports" / "small" / "figures" / "old.svg").exists()
+
+
+def test_overwrite_removes_no_folder_that_is_not_a_run(project):
+    folder = project / "reports" / "small"
+    folder.mkdir(parents=True)
+    (folder / "thesis.docx").write_text("years of work")
+    with pytest.raises(FileExistsError, match="not a run"):
+        study.run_study(planned(project, ["writes_a_table"]), overwrite=True)
+    assert (folder / "thesis.docx").read_text() == "years of work"
+
+
+def test_a_failing_notebook_is_named_with_cell_and_error_and_resume_goes_on_from_there(project, capsys):
+    notebooks = ["counts_its_runs", "fails_when_told"]
+    with pytest.raises(NotebookFailed) as failure:
+        study.run_study(planned(project, notebooks))
+    run = project / "reports" / "small"
+    assert "fails_when_told failed in cell 3 of 3 (raise): ValueError: case 017: mask shape" in str(
+        failure.value
+    )
+    assert '----> 2     raise ValueError("case 017' in str(failure.value)
+    assert str(run / "notebooks" / "fails_when_told.ipynb") in str(failure.value)
+    assert (run / "notebooks" / "fails_when_told.ipynb").is_file()
+    assert not (run / "manifest.json").exists()
+    study.run_study(planned(project, notebooks, ["fail=false"]), resume=True)
+    assert "already done: counts_its_runs" in capsys.readouterr().out
+    assert runs(project) == 1
+    assert list(manifest(project)["notebooks"]) == notebooks
+
+
+def test_resume_runs_a_changed_notebook_again_and_all_after_it(project, capsys):
+    notebooks = ["writes_a_table", "counts_its_runs"]
+    study.run_study(planned(project, notebooks))
+    study.run_study(planned(project, notebooks), resume=True)
+    assert runs(project) == 1
+    source = project / "notebooks" / "writes_a_table.ipynb"
+    source.write_text(source.read_text().replace("case_id,share,label", "case_id,part,label"))
+    study.run_study(planned(project, notebooks), resume=True)
+    assert "writes_a_table: notebook or parameters changed; it runs again" in capsys.readouterr().out
+    assert runs(project) == 2
+    study.run_study(planned(project, notebooks, ["rows=1"]), resume=True)
+    assert runs(project) == 3
+    assert manifest(project)["tables"]["cases.csv"]["rows"] == 1
+
+
+def test_a_dead_kernel_is_said_to_be_dead(project):
+    with pytest.raises(
+        NotebookFailed, match=r"kills_its_kernel failed in cell 3 of 3 \(kill\): the kernel died"
+    ):
+        study.run_study(planned(project, ["kills_its_kernel"]))
+
+
+def test_a_cell_that_takes_too_long_is_stopped(project):
+    with pytest.raises(NotebookFailed, match=r"sleeps failed .*\(sleep\): the cell took longer than 1 s"):
+        study.run_study(planned(project, ["sleeps"], timeout_s=1))
+
+
+def test_too_little_space_is_said_before_the_start(project):
+    with pytest.raises(OSError, match=r"run small: \d+ MB free, wanted 1000000000000"):
+        study.run_study(planned(project, ["writes_a_table"], needs_mb=10**12))
+    assert not (project / "reports" / "small" / "settings.yaml").exists()
+
+
+def test_a_run_folder_that_cannot_be_made_is_said_before_the_start(project):
+    (project / "reports").mkdir()
+    (project / "reports" / "small").write_text("a file, not a folder")
+    with pytest.raises(OSError, match="run folder small cannot be written"):
+        study.run_study(planned(project, ["writes_a_table"]))
+
+
+def test_two_studies_cannot_share_a_run_folder(project):
+    lock = project / "reports" / ".small.lock"
+    lock.parent.mkdir()
+    hold = (
+        "import fcntl,sys;f=open(sys.argv[1],'w');f.write('4711');f.flush();fcntl.flock(f,2);print();input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        holder.stdout.readline()
+        with pytest.raises(OSError, match="run small is in use by process 4711"):
+            study.run_study(planned(project, ["writes_a_table"]))
+        holder.kill()
+    # The lock file is still there; its process is not.
+    study.run_study(planned(project, ["writes_a_table"]))
+    assert lock.read_text() == str(os.getpid())
+
+
+def test_a_folder_input_is_hashed_by_names_and_contents(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "b" / "c.txt").write_text("two")
+    # $ (printf 'a.txt '; printf one | sha256sum | cut -c-64;
+    #    printf 'b/c.txt '; printf two | sha256sum | cut -c-64) | sha256sum
+    expected = "71def11094ffecf1894f95db1e6ae92358fe203bc096e5fca6eec68a34b56973"
+    assert describe_input(tmp_path) == {"sha256": expected, "files": 2}
+
+
+@pytest.mark.parametrize(
+    "profile", sorted(path.stem for path in (ROOT / "notebooks" / "profiles").glob("*.yaml"))
+)
+def test_the_profiles_fit_the_notebooks(profile, tmp_path):
+    found = study.read_profile(profile, ROOT / "notebooks")
+    (tmp_path / "masks").mkdir()
+    settings = [f"{name}={tmp_path / 'masks'}" for name in found.required]
+    study.plan(found, settings, reports=tmp_path, notebooks=ROOT / "notebooks")
+    assert set(found.notebooks).isdisjoint(found.left_out)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_notebook_takes_its_run_folder(path):
+    assert declared(path)["run_dir"].kind == "str"
