@@ -8,25 +8,48 @@ Modules, each importing only from those before it:
 - hounsfield: plausible values
 - tilt: gantry tilt from a header
 - nifti: NIfTI in and out
+- slices: one DICOM image
 - series: DICOM files to series
 - dicom: a DICOM series to a scan
 - scan: one CT in, one mask out
 - anatomy: head template of the embedded cohort
+- bleeds: where a simulated head bleeds
 - phantom: simulated cases
-- cohort: sources to a checked cohort with splits
 - components: connected parts of a mask
 - hull: diameters of an outline
 - abc2: ABC/2 and its variants
+- surface: surface elements and distances of two masks
 - overlap: agreement of two masks
 - measure: files to tables
-- agreement: agreement of two methods
+- pairs: paired readings, checked
+- resampling: bootstrap over patients
+- bland_altman: limits of agreement
+- nonparametric: limits without a distribution, mountain plot
+- regression: Passing-Bablok and Deming
+- reliability: concordance and intraclass correlation
+- comparison: errors of methods on the same cases
+- volume_classes: volume classes and thresholds
+- assumptions: which limits to quote
+- strata: the agreement table
+- head_to_head: two methods against one reference
+- repeated: repeated readings
+- planning: how many cases
+- agreement: agreement of two methods, the panel
+- cohort: sources to a checked cohort with splits
 - model: the network and its weights
 - train: the training loop
 - predict: masks on the native grid
-- figures: tables to figures
+- canvas: what all figures share
+- agreement_figures: figures of agreement
+- error_figures: figures of errors
+- cohort_figures: figures of the cohort
+- slice_figures: CT slices
+- figures: every figure under one name
 - widgets: slice viewer
 - html: notebooks to HTML
 - case: one scan to a report
+- notebook: one notebook's parameters and run
+- provenance: what a run was made of
 - study: the run of a study
 - cli: the command line
 """

@@ -1,7 +1,9 @@
 """What all figures share: size and type, colors with markers, labels, saving, alternative text."""
 
 import io
+import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,24 @@ def save_figure(fig: Figure, folder: str | Path, name: str, *, simulated: bool =
     )
     small.save(png, optimize=True, dpi=(PNG_DPI, PNG_DPI))
     return svg, png
+
+
+def keep(fig: Figure, run_dir: Path, name: str, caption: str, simulated: bool) -> None:
+    """Save a notebook's figure into the run folder with its caption, show it and close it.
+
+    The caption goes to figures/captions.json, where the report's first page finds it, and is the image's
+    alternative text.
+    """
+    folder = run_dir / "figures"
+    save_figure(fig, folder, name, simulated=simulated)
+    path = folder / "captions.json"
+    captions = json.loads(path.read_text()) if path.is_file() else {}
+    captions[name] = {"caption": caption, "alt": caption}
+    temporary = path.with_name("captions.json.tmp")
+    temporary.write_text(json.dumps(captions, indent=1, sort_keys=True) + "\n")
+    os.replace(temporary, path)
+    show(fig, caption)
+    plt.close(fig)
 
 
 def set_title(ax: Axes, title: str, simulated: bool) -> None:

@@ -109,8 +109,8 @@ def _row(name: str, value: str) -> str:
 def _index_figure(scan: Scan, prediction: Prediction, measured: ABC2) -> str:
     """A and B drawn on the index slice, as an image element."""
     figure = Figure(figsize=(4.2, 4.2), layout="constrained")
-    figures.draw_abc(measured, scan.hu, prediction.labels > 0, figure.subplots())
-    alt = f"Index slice {measured.index_slice + 1} with A {measured.a_mm:.1f} mm and B {measured.b_mm:.1f} mm"
+    figures.draw_abc(measured, prediction.labels > 0, figure.subplots(), hu=scan.hu)
+    alt = f"Index slice {(measured.index_slice or 0) + 1} with A {measured.a_mm:.1f} mm and B {measured.b_mm:.1f} mm"
     return f"<figure><img src='{figure_data_uri(figure)}' alt='{alt}'></figure>"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ich import tables
+from ich.comparison import volume_group
 from ich.scan import ScanError, check_same_grid, read_mask, read_scan
 from ich.tables import HEMORRHAGE_TYPES, LABELS, SPLITS
 
@@ -21,14 +22,6 @@ SOURCE_COLUMNS = [
     "scan_date",
     "hemorrhage_type",
 ]
-VOLUME_GROUPS_ML = (5.0, 25.0)  # the groups of Wang et al. 2019: < 5, 5 to 25, > 25 ml
-
-
-def volume_group(volume_ml: pd.Series) -> pd.Series:
-    """`<5`, `5-25` or `>25` ml: the groups of Wang et al. 2019, with 5 and 25 in the middle group."""
-    low, high = VOLUME_GROUPS_ML
-    names = np.select([volume_ml < low, volume_ml <= high, volume_ml > high], ["<5", "5-25", ">25"], "")
-    return pd.Series(names, index=volume_ml.index, name="volume_group").replace("", None)
 
 
 def embedded(run_dir: Path, n: int, seed: int, size: int, jobs: int = -1) -> pd.DataFrame:
@@ -299,6 +292,7 @@ def open_split(run_dir: Path, name: str) -> pd.DataFrame:
         A patient stands in two splits, or the split has no case.
     """
     from ich import tables
+from ich.comparison import volume_group
 
     cohort = tables.read(run_dir / "tables" / "cohort.csv")
     splits = tables.read(run_dir / "tables" / "splits.csv")
@@ -339,16 +333,13 @@ def table_one(cohort: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
 
 
 def flow(cohort: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
-    """Flow of cases: columns step (found, excluded, included or a split), detail (source or reason), cases, patients."""
-
-    def row(step: str, detail: str, rows: pd.DataFrame) -> dict:
-        return {"step": step, "detail": detail, "cases": len(rows), "patients": rows["patient_id"].nunique()}
-
-    kept = cohort[cohort["included"]]
-    rows = [row("found", ", ".join(cohort["source"].unique()), cohort)]
-    rows += [row("excluded", reason, part) for reason, part in cohort[~cohort["included"]].groupby("reason")]
-    rows.append(row("included", "", kept))
-    rows += [
-        row(name, "", splits[splits["split"] == name]) for name in SPLITS if (splits["split"] == name).any()
+    """Flow of cases: stage, n, excluded (reasons with counts), branch (whether the stage is one of the splits)."""
+    reasons = cohort.loc[~cohort["included"], "reason"].value_counts()
+    excluded = "\n".join(f"{count} excluded: {reason[:70]}" for reason, count in reasons.items())
+    rows = [
+        {"stage": "cases found", "n": len(cohort), "excluded": excluded, "branch": False},
+        {"stage": "cases included", "n": int(cohort["included"].sum()), "excluded": "", "branch": False},
     ]
+    counts = splits["split"].value_counts()
+    rows += [{"stage": name, "n": counts[name], "excluded": "", "branch": True} for name in SPLITS if name in counts]
     return pd.DataFrame(rows)

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import itertools
 import json
 import os
 import re
@@ -89,6 +90,13 @@ def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
     body = re.sub(r"<style scoped[^>]*>.*?</style>", "", body, flags=re.DOTALL).replace(
         '<table border="1" ', "<table "
     )
+    # A wide table scrolls by itself, by keyboard too.
+    number = itertools.count(1)
+    body = re.sub(
+        r"<table",
+        lambda _: f'<div class="scroll" role="region" tabindex="0" aria-label="Table {next(number)}"><table',
+        body,
+    ).replace("</table>", "</table></div>")
     title = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), path.stem)
     heading = title.strip().splitlines()[0].lstrip("# ") if title.strip() else path.stem
     _write(out, page(heading, body, links, out.name, code_switch=True))

@@ -78,6 +78,11 @@ def evaluate_folders(reference_dir: str | Path, prediction_dir: str | Path, jobs
     ValueError : a folder holds no masks, or two files of one case id.
     """
     references, predictions = (_by_case(_masks_in(folder)) for folder in (reference_dir, prediction_dir))
+    return evaluate(references, predictions, jobs)
+
+
+def evaluate(references: dict[str, Path], predictions: dict[str, Path], jobs: int = 1) -> Evaluation:
+    """Every reference mask (case id -> file) against the prediction of the same case id."""
     pairs = [(path, predictions.get(case)) for case, path in references.items()]
     results = _each(_evaluate, pairs, jobs)
     cases, metrics, failures = [], [], []
@@ -190,3 +195,46 @@ def _table(rows: list[dict], columns: tuple[str, ...]) -> pd.DataFrame:
 
 def _failure_table(failures: list[tuple[str, str]]) -> pd.DataFrame:
     return pd.DataFrame(failures, columns=["case_id", "reason"], dtype="str")
+
+
+def study_tables(
+    cases: pd.DataFrame, run_dir: Path, readers: dict[str, str], jobs: int = 1
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Measurements and metrics of a study's cases, each reader's masks against the reference.
+
+    Parameters
+    ----------
+    cases : cohort rows with patient_id, hemorrhage_type, reference_mask and a column of masks per reader
+        (paths from `run_dir`; empty where a reader has none).
+    readers : name in the tables (`network`, `second_reader`) -> column of `cases`.
+
+    Returns
+    -------
+    measurements : the table of `tables`; a missing prediction leaves `<reader>_ml` empty.
+    metrics : one row per case, reader and label.
+    failures : case_id, stage, reason.
+    """
+    about = cases[["case_id", "patient_id", "hemorrhage_type"]]
+    references = {row.case_id: run_dir / row.reference_mask for row in cases.itertuples()}
+    measurements, metrics, failures = None, [], []
+    for reader, column in readers.items():
+        named = cases[cases[column].notna()]
+        masks = {case: run_dir / str(path) for case, path in zip(named["case_id"], named[column], strict=True)}
+        if not masks:
+            continue
+        found = evaluate(references, masks, jobs)
+        if measurements is None:
+            measurements = found.cases.drop(columns=["status", "predicted_ml", "volume_ml"], errors="ignore")
+        volumes = found.cases[["case_id", "predicted_ml"]].rename(columns={"predicted_ml": f"{reader}_ml"})
+        measurements = measurements.merge(volumes, on="case_id")
+        metrics.append(found.metrics.assign(reader=reader))
+        failures.append(found.failures.assign(stage=reader))
+    if measurements is None:
+        table, failed = measure_masks(references.values(), jobs)
+        table["case_id"] = list(references)
+        measurements = table.rename(columns={"volume_ml": "reference_ml"})
+        failures.append(failed.assign(stage="reference"))
+    true = cases[["case_id", "true_volume_ml"]].rename(columns={"true_volume_ml": "true_ml"})
+    measured = about.merge(measurements, on="case_id").merge(true, on="case_id")
+    overlaps = about.merge(pd.concat(metrics), on="case_id") if metrics else pd.DataFrame()
+    return measured, overlaps, pd.concat(failures)[["case_id", "stage", "reason"]]

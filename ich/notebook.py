@@ -23,6 +23,8 @@ from papermill.exceptions import PapermillExecutionError
 
 KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+CELL_FILE = re.compile(r"\S*ipykernel_\d+/\d+\.py")  # file of a cell, as warnings name it
+LONGEST_SOCKET_FOLDER = 80  # the system allows a socket about 100 characters
 MACHINE_METADATA = ("papermill", "widgets", "execution")
 LAST_LINES = 12  # of an error, in the message
 STDERR = "stderr"
@@ -73,7 +75,9 @@ def declared(path: Path) -> dict[str, Parameter]:
 
     Raises
     ------
-    ValueError : a default that is no literal, or a type that is none of `KINDS`.
+    ValueError
+        A default that is no literal, a type that is none of `KINDS`, or a line that papermill cannot read: it
+        leaves out, with a line in the log, what has a `=` in its comment or text.
     """
     found = {}
     for name, entry in papermill.inspect_notebook(str(path)).items():
@@ -90,7 +94,23 @@ def declared(path: Path) -> dict[str, Parameter]:
                 f"{path.stem}: {name} is declared {kind}; a parameter is one of {', '.join(KINDS)}"
             )
         found[name] = Parameter(name, kind, default)
+    missed = [name for name in _assigned(path) if name not in found]
+    if missed:
+        raise ValueError(
+            f"{path.stem}: {', '.join(missed)} cannot be read from the parameters cell; "
+            "wanted name: type = value  # a comment without ="
+        )
     return found
+
+
+def _assigned(path: Path) -> list[str]:
+    """Names that the parameters cell of a notebook gives a value."""
+    cells = nbformat.read(path, as_version=4).cells
+    source = next((cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])), "")
+    statements = ast.parse(source).body
+    targets = [node.target for node in statements if isinstance(node, ast.AnnAssign)]
+    targets += [target for node in statements if isinstance(node, ast.Assign) for target in node.targets]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def unknown(name: str, known: list[str], what: str) -> ValueError:
@@ -113,7 +133,10 @@ class _Kernel(AsyncKernelManager):
 
     def __init__(self, **options):
         # Sockets in a folder of one's own: other users of the machine cannot listen, as they could on TCP.
-        super().__init__(**options, transport="ipc", connection_file=os.path.join(self.folder, "kernel.json"))
+        transport = "ipc" if len(self.folder) <= LONGEST_SOCKET_FOLDER else "tcp"
+        super().__init__(
+            **options, transport=transport, connection_file=os.path.join(self.folder, "kernel.json")
+        )
 
     async def start_kernel(self, **options) -> None:  # type: ignore[override]
         # What the kernel process says is shown only if it dies; IPython calls each interruption an error.
@@ -219,6 +242,9 @@ def _strip(path: Path, shown: dict[str, str]) -> None:
         if "injected-parameters" in cell.metadata.get("tags", []):
             for value, instead in shown.items():
                 cell.source = cell.source.replace(json.dumps(value), json.dumps(instead, ensure_ascii=False))
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = CELL_FILE.sub("cell", output.text)
     temporary = path.with_name(path.name + ".tmp")
     nbformat.write(notebook, temporary)
     os.replace(temporary, path)

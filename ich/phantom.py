@@ -459,18 +459,15 @@ def _render(
             found = maps.sample(mni)
             value = _tissue_hu(head, found, mni)
             for part, layers in zip(parts, blobs, strict=True):
-                edge = _sample_box(layers[:2], part.low_mm, points, 0.0)
+                near = _near(points, part)
+                if near is None:
+                    continue
+                layer = _sample_box(layers, part.low_mm, points[near])
+                here = value[near]
                 if part.edema_mm is not None:
-                    distance = _sample_box(layers[2:3], part.low_mm, points, 99.0)[0]
-                    rim = (
-                        torch.exp(-((distance / part.edema_width_mm) ** 2))
-                        * (found[OUTSIDE_MM] < -2)
-                        * (value > 12)
-                    )
-                    value = value - 10 * rim * (found[OUTSIDE_MM] < -2)
-                blood = edge[0]
-                value = value * (1 - blood) + (part.hu + edge[1]) * blood
-                shares[part.label - 1, k, boxes[0], boxes[1]] += blood / n_sub
+                    here = here - 10 * layer[2] * (found[OUTSIDE_MM][near] < -2) * (here > 12)
+                value[near] = here * (1 - layer[0]) + (part.hu + layer[1]) * layer[0]
+                shares[part.label - 1, k, boxes[0], boxes[1]][near] += layer[0] / n_sub
             total += value.clamp(-1000, 1600)
         hu[k, boxes[0], boxes[1]] = total / n_sub
     return hu, shares

@@ -94,6 +94,12 @@ def read_profile(name: str, notebooks: Path) -> Profile:
     for key in ("title", "notebooks"):
         if not content.get(key):
             raise ValueError(f"{path.name}: {key} is missing")
+    repeated = sorted({each for each in content["notebooks"] if content["notebooks"].count(each) > 1})
+    if repeated:
+        raise ValueError(f"{path.name}: notebooks names {', '.join(repeated)} more than once")
+    wordless = [name for name, why in content.get("left_out", {}).items() if not isinstance(why, str)]
+    if wordless:
+        raise ValueError(f"{path.name}: left_out {wordless[0]}: wanted the reason as text")
     return Profile(name=path.stem, **content)
 
 
@@ -229,6 +235,11 @@ def _prepare(plan: Plan, resume: bool, overwrite: bool) -> dict[str, dict]:
         raise FileExistsError(
             f"run {run.name} exists and {state}; --overwrite replaces it, --name gives another name"
         )
+    free_mb = shutil.disk_usage(run.parent).free // 2**20
+    if free_mb < plan.profile.needs_mb:
+        raise OSError(
+            f"run {run.name}: {free_mb} MB free, wanted {plan.profile.needs_mb} (needs_mb of the profile)"
+        )
     if content and overwrite and not resume:
         if not any((run / name).is_file() for name in ("settings.yaml", "manifest.json")):
             raise FileExistsError(
@@ -243,11 +254,6 @@ def _prepare(plan: Plan, resume: bool, overwrite: bool) -> dict[str, dict]:
             pass
     except OSError as error:
         raise OSError(f"run folder {run.name} cannot be written: {error.strerror}") from error
-    free_mb = shutil.disk_usage(run).free // 2**20
-    if free_mb < plan.profile.needs_mb:
-        raise OSError(
-            f"run {run.name}: {free_mb} MB free, wanted {plan.profile.needs_mb} (needs_mb of the profile)"
-        )
     return _finished(plan) if resume else {}
 
 
@@ -266,7 +272,9 @@ def _finished(plan: Plan) -> dict[str, dict]:
             print(f"{name}: notebook or parameters changed; it runs again, and all after it")
             break
         kept[name] = records[name]
-    if kept:
+    if len(kept) == len(plan.profile.notebooks):
+        print(f"run {plan.run.name} is finished; its pages are written again, --overwrite runs the notebooks")
+    elif kept:
         print(f"already done: {', '.join(kept)}")
     _write_mapping(plan.run / "progress.json", kept)
     (plan.run / "manifest.json").unlink(missing_ok=True)
@@ -287,7 +295,7 @@ def _finish(plan: Plan, done: dict[str, dict], code: dict) -> Path:
         "title": profile.title,
         "profile": profile.name,
         "started": min(record["started"] for record in done.values()),
-        "ended": _now(),
+        "ended": max(record["ended"] for record in done.values()),
         "code": code,
         "machine": machine(),
         "packages": package_versions(),

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from ich.figures import LABEL_COLORS
+from ich.canvas import TYPE_SERIES
+from ich.tables import LABELS
 
 MAX_SPRITE_PX = 16383  # tallest WebP
 
@@ -38,7 +39,7 @@ def sprite(
     for k in range(hu.shape[2]):
         # Axis I runs to the patient's left, which radiological view shows on the right: (J, I) is (row, column).
         rgb = np.repeat(windowed(hu[rows, columns, k].T, window)[:, :, None], 3, axis=2)
-        for label, color in LABEL_COLORS.items():
+        for label, color in ((number, TYPE_SERIES[name][0]) for name, number in LABELS.items()):
             mask = labels[rows, columns, k].T == label
             if mask.any():
                 rgb[mask & ~ndimage.binary_erosion(mask)] = tuple(
