@@ -13,7 +13,10 @@ Modules, each importing only from those before it:
 - dicom: a DICOM series to a scan
 - scan: one CT in, one mask out
 - anatomy: head template of the embedded cohort
-- bleeds: where a simulated head bleeds
+- bleeds: what a simulated bleed is
+- head: a simulated head without a bleed
+- bleeding: where a simulated head bleeds
+- scanner: a simulated scanner
 - phantom: simulated cases
 - components: connected parts of a mask
 - hull: diameters of an outline

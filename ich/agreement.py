@@ -134,9 +134,7 @@ def panel(
     slope = or_note(notes, regression_limits, x, y, confidence=confidence, multiplier=multiplier)
     concord = concordance(x, y, confidence)
     icc = intraclass(np.column_stack([x, y]), confidence).set_index("type").to_dict("index")
-    percentiles = nonparametric_limits(
-        x, y, patients=owners, confidence=confidence, seed=seed, n_resamples=n_resamples
-    )
+    percentiles = nonparametric_limits(x, y, patients=owners, confidence=confidence, seed=seed, n_resamples=n_resamples)
     checks = assumption_checks(x, y)
     tost_percent = percent_equivalence(pairs, margin_percent)
     found = {
@@ -171,9 +169,7 @@ def panel(
         "checks": checks,
         "limits_to_quote": limits_to_quote(checks),
         "classes": _classes(x, y, confidence, seed, n_resamples),
-        "bootstrap": _bootstrap(
-            pairs, owners, margin_ml, margin_percent, multiplier, confidence, seed, n_resamples
-        ),
+        "bootstrap": _bootstrap(pairs, owners, margin_ml, margin_percent, multiplier, confidence, seed, n_resamples),
         "notes": notes,
     }
     return _plain(found)
@@ -208,9 +204,7 @@ def _line(line) -> dict | None:
     return None if line is None else only(line, "slope", "slope_ci", "intercept", "intercept_ci", "note")
 
 
-def _classes(
-    method: np.ndarray, reference: np.ndarray, confidence: float, seed: int, n_resamples: int
-) -> dict:
+def _classes(method: np.ndarray, reference: np.ndarray, confidence: float, seed: int, n_resamples: int) -> dict:
     found: dict = {}
     for name, edges in (("paper", PAPER_EDGES_ML), ("clinic", CLINIC_EDGES_ML)):
         counts = confusion(method, reference, edges)

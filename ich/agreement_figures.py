@@ -98,9 +98,7 @@ def draw_bland_altman(
         log_ticks(ax.xaxis, *ax.get_xlim())
     ax.set_xlabel("mean of both, ml" if x == "mean" else f"{column_label(reference)} volume, ml")
     sign = "/" if ratio else "−"
-    ax.set_ylabel(
-        f"{column_label(method)} {sign} {column_label(reference)}, {_UNITS[stats.scale].split(', ')[-1]}"
-    )
+    ax.set_ylabel(f"{column_label(method)} {sign} {column_label(reference)}, {_UNITS[stats.scale].split(', ')[-1]}")
     side_labels(ax, labels)
     set_count(ax, _missing(stats))
     set_title(ax, title, simulated)
@@ -175,13 +173,9 @@ def draw_scatter(
     both = np.isfinite(first) & np.isfinite(second)
     drawn = both & (first > 0) & (second > 0) if log else both
     values = np.concatenate([first[drawn], second[drawn]])
-    low, high = (
-        (values.min() / 1.15, values.max() * 1.15) if log else (min(0, values.min()), values.max() * 1.04)
-    )
+    low, high = (values.min() / 1.15, values.max() * 1.15) if log else (min(0, values.min()), values.max() * 1.04)
     line = np.geomspace(low, high, 200) if log else np.array([low, high])
-    lines = ax.plot(
-        line, line, color=GREY, linewidth=0.9, linestyle=(0, (5, 2.5)), zorder=1, label="identity"
-    )
+    lines = ax.plot(line, line, color=GREY, linewidth=0.9, linestyle=(0, (5, 2.5)), zorder=1, label="identity")
     draw_points(ax, np.where(drawn, second, np.nan), first, table, group)
     if fit is not None:
         fitted = fit.intercept + fit.slope * line
@@ -205,9 +199,7 @@ def draw_scatter(
     set_title(ax, title, simulated)
 
 
-def draw_mountain(
-    mountains: Mapping[str, pd.DataFrame], ax: Axes, *, title: str = "", simulated: bool = False
-) -> None:
+def draw_mountain(mountains: Mapping[str, pd.DataFrame], ax: Axes, *, title: str = "", simulated: bool = False) -> None:
     """Folded distributions of the differences of one or more methods; `mountains` maps labels to tables."""
     for (name, table), (color, _), style in zip(
         mountains.items(),

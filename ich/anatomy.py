@@ -8,6 +8,7 @@ import functools
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -60,13 +61,11 @@ def _load(name: str) -> torch.Tensor:
             "nilearn is not installed: the embedded cohort takes its ICBM152 maps from nilearn's wheel"
         )
     folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
-    image = nibabel.load(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")
+    image: Any = nibabel.load(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")
     values = np.asarray(image.dataobj).astype(np.float32) / 255
     # Into the template's box at 1 mm, then averaged to its voxels.
     origin = image.affine[:3, 3]
-    pad = [
-        (round(origin[a] - LOW_MM[a]), round(HIGH_MM[a] - origin[a] - values.shape[a] + 1)) for a in range(3)
-    ]
+    pad = [(round(origin[a] - LOW_MM[a]), round(HIGH_MM[a] - origin[a] - values.shape[a] + 1)) for a in range(3)]
     boxed = torch.from_numpy(np.pad(values, pad))
     size = [round((HIGH_MM[a] - LOW_MM[a]) / VOXEL_MM) + 1 for a in range(3)]
     return F.interpolate(boxed[None, None], size, mode="trilinear", align_corners=True)[0, 0]
@@ -80,9 +79,7 @@ def _distance_mm(mask: np.ndarray) -> np.ndarray:
 
 
 def _coordinates() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    axes = [
-        np.linspace(LOW_MM[a], HIGH_MM[a], round((HIGH_MM[a] - LOW_MM[a]) / VOXEL_MM) + 1) for a in range(3)
-    ]
+    axes = [np.linspace(LOW_MM[a], HIGH_MM[a], round((HIGH_MM[a] - LOW_MM[a]) / VOXEL_MM) + 1) for a in range(3)]
     x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
     return x, y, z
 
@@ -90,15 +87,11 @@ def _coordinates() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _ellipsoid(center: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
     """Squared normalized distance: below 1 inside."""
     x, y, z = _coordinates()
-    return (
-        ((x - center[0]) / radii[0]) ** 2
-        + ((y - center[1]) / radii[1]) ** 2
-        + ((z - center[2]) / radii[2]) ** 2
-    )
+    return ((x - center[0]) / radii[0]) ** 2 + ((y - center[1]) / radii[1]) ** 2 + ((z - center[2]) / radii[2]) ** 2
 
 
 def _base(outside_mm: np.ndarray) -> np.ndarray:
-    """Skull base and face as HU / 1000: what makes head CT hard below the brain. Zero where there is nothing special."""
+    """Skull base and face as HU / 1000: what makes head CT hard below the brain. Zero elsewhere."""
     x, y, z = _coordinates()
     base = np.zeros(outside_mm.shape, np.float32)
     extracranial = outside_mm > 0

@@ -212,9 +212,7 @@ def regression_limits(
     """
     pairs = pair(method, reference)
     if not varies(pairs.mean):
-        raise NotDefined(
-            f"regression limits: all {pairs.n} means are {pairs.mean[0]:g}, wanted volumes that differ"
-        )
+        raise NotDefined(f"regression limits: all {pairs.n} means are {pairs.mean[0]:g}, wanted volumes that differ")
     line = linregress(pairs.mean, pairs.difference)
     residual = pairs.difference - line.intercept - line.slope * pairs.mean
     spread = linregress(pairs.mean, np.abs(residual))

@@ -63,7 +63,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float)
 
 
 def parenchymal_volume_ml(rng: np.random.Generator, limit_ml: float) -> float:
-    """Volume drawn log-normal with the mean and SD of Wang et al. 2019 (29.55 and 37.69 ml), within the site's limit."""
+    """Log-normal volume with the mean and SD of Wang et al. 2019 (29.55 and 37.69 ml), within the site's limit."""
     mean, sd = 29.55, 37.69
     spread = np.sqrt(np.log(1 + (sd / mean) ** 2))
     while True:
@@ -82,9 +82,7 @@ def draw_site(rng: np.random.Generator) -> tuple[str, np.ndarray, float]:
     return name, np.array([side * center[0], center[1], center[2]], float) + rng.normal(0, spread, 3), limit
 
 
-def hematoma_field(
-    rng: np.random.Generator, volume_ml: float, spacing_mm: float
-) -> tuple[np.ndarray, np.ndarray]:
+def hematoma_field(rng: np.random.Generator, volume_ml: float, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """Field whose level sets are irregular hematomas, and the offset of its center voxel.
 
     Lobes are ellipsoids of random direction around a main axis, joined by a smooth maximum; slow noise makes the

@@ -106,11 +106,7 @@ def save_figure(fig: Figure, folder: str | Path, name: str, *, simulated: bool =
     fig.savefig(drawn, format="png", dpi=PNG_DPI, metadata={"Software": None})
     drawn.seek(0)
     # 256 colors are enough for lines and grey slices and take a third of the space.
-    small = (
-        Image.open(drawn)
-        .convert("RGB")
-        .quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    )
+    small = Image.open(drawn).convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     small.save(png, optimize=True, dpi=(PNG_DPI, PNG_DPI))
     return svg, png
 
@@ -257,9 +253,7 @@ def draw_points(ax: Axes, x: np.ndarray, y: np.ndarray, table: pd.DataFrame, col
 def log_ticks(axis, low: float, high: float) -> None:
     """Plain numbers on a logarithmic axis, 1-2-5 a decade, or closer where the range is short."""
     decades = math.log10(high / low) if low > 0 else 2
-    subs: tuple[float, ...] = (
-        (1.0, 2.0, 5.0) if decades > 0.9 else (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0)
-    )
+    subs: tuple[float, ...] = (1.0, 2.0, 5.0) if decades > 0.9 else (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0)
     if decades > 2.2:
         subs = (1.0,)
     axis.set_major_locator(ticker.LogLocator(subs=subs) if decades > 0.9 else ticker.FixedLocator(list(subs)))

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ich import figures
-from ich.abc2 import RULE, ABC2, abc2_variants
+from ich.abc2 import ABC2, RULE, abc2_variants
 from ich.html import figure_data_uri, page
 from ich.model import choose_device, load_weights
 from ich.predict import Prediction, predict, volume_interval
@@ -33,9 +33,7 @@ def warnings_for(scan: Scan, prediction: Prediction, card: dict, limits: Limits 
     grid = scan.grid
     found = [*grid.notes, *scan.notes]
     if card.get("simulated"):
-        found.append(
-            "The network was trained on simulated scans only and has not been validated on patients."
-        )
+        found.append("The network was trained on simulated scans only and has not been validated on patients.")
     if abs(grid.tilt_deg) > limits.tilt_deg:
         found.append(f"Gantry tilt {grid.tilt_deg:.1f}° is beyond ±{limits.tilt_deg:g}°.")
     low, high = limits.slice_spacing_mm
@@ -111,7 +109,7 @@ def _index_figure(scan: Scan, prediction: Prediction, measured: ABC2) -> str:
     figure = Figure(figsize=(4.2, 4.2), layout="constrained")
     figures.draw_abc(measured, prediction.labels > 0, figure.subplots(), hu=scan.hu)
     alt = f"Index slice {(measured.index_slice or 0) + 1} with A {measured.a_mm:.1f} mm and B {measured.b_mm:.1f} mm"
-    return f"<figure><img src='{figure_data_uri(figure)}' alt='{alt}'></figure>"
+    return f"<h2>ABC/2 on the index slice</h2><figure><img src='{figure_data_uri(figure)}' alt='{alt}'></figure>"
 
 
 def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> str:
@@ -121,9 +119,7 @@ def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> s
         _row("Blood, total", f"{result['volume_ml']:.1f} ml"),
         _row(
             f"{level} prediction interval",
-            f"{interval[0]:.1f} to {interval[1]:.1f} ml"
-            if interval
-            else "not available: too few validation cases",
+            f"{interval[0]:.1f} to {interval[1]:.1f} ml" if interval else "not available: too few validation cases",
         ),
         *(_row(f"of it {name}", f"{volume:.1f} ml") for name, volume in result["volume_ml_by_label"].items()),
         _row("ABC/2, C = all slices", f"{measured.abc2_ml:.1f} ml"),
@@ -149,7 +145,7 @@ def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> s
 <ul>{warned}</ul>
 <h2>Slices</h2>
 {SliceViewer(scan.hu, prediction.labels).html()}
-{"<h2>ABC/2 on the index slice</h2>" + _index_figure(scan, prediction, measured) if found else "<p>No blood was marked.</p>"}
+{_index_figure(scan, prediction, measured) if found else "<p>No blood was marked.</p>"}
 {f"<details><summary>Area and extent of each slice</summary><table>{slices}</table></details>" if found else ""}
 <details><summary>Rule for ABC/2</summary><pre>{escape.escape(RULE)}</pre></details>
 """

@@ -26,9 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ich", description="Study workbook for intracerebral hemorrhage on CT."
-    )
+    parser = argparse.ArgumentParser(prog="ich", description="Study workbook for intracerebral hemorrhage on CT.")
     commands = parser.add_subparsers(metavar="command", required=True, dest="name_of_command")
 
     def command(name, function, text):
@@ -37,9 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     study = command("study", _study, "run the notebooks of a profile into a run folder with a report")
-    study.add_argument(
-        "profile", nargs="?", default="demo", help="profile, by name or YAML file (default: demo)"
-    )
+    study.add_argument("profile", nargs="?", default="demo", help="profile, by name or YAML file (default: demo)")
     study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a parameter")
     study.add_argument("--name", help="name of the run (default: the profile's)")
     again = study.add_mutually_exclusive_group()
@@ -159,9 +155,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         known = tables.read(options.cohort, "cohort")[["case_id", "patient_id", "hemorrhage_type"]]
         missing = sorted(set(cases["case_id"]) - set(known["case_id"]))
         if missing:
-            raise ValueError(
-                f"{options.cohort.name}: {len(missing)} reference masks are not in it, first {missing[0]}"
-            )
+            raise ValueError(f"{options.cohort.name}: {len(missing)} reference masks are not in it, first {missing[0]}")
         cases, metrics = (table.merge(known, on="case_id", how="left") for table in (cases, metrics))
     for name, table in {"cases": cases, "metrics": metrics, "failures": found.failures}.items():
         tables.write_plain(table, options.out / f"{name}.csv")

@@ -1,4 +1,4 @@
-"""From a source of scans and masks to a checked cohort: geometry, volumes, exclusions with reasons, splits by patient."""
+"""From scans and masks to a checked cohort: geometry, volumes, exclusions with reasons, splits by patient."""
 
 import os
 from dataclasses import dataclass
@@ -49,9 +49,7 @@ def from_folders(masks: Path, images: Path | None, run_dir: Path) -> pd.DataFram
     files = {_stem(path): path for path in sorted(masks.iterdir()) if path.name.endswith((".nii", ".nii.gz"))}
     if not files:
         raise ValueError(f"{masks.name}: no .nii or .nii.gz mask in this folder")
-    rows = pd.DataFrame(
-        {"case_id": list(files), "reference_mask": [_from_run(p, run_dir) for p in files.values()]}
-    )
+    rows = pd.DataFrame({"case_id": list(files), "reference_mask": [_from_run(p, run_dir) for p in files.values()]})
     if images is not None:
         rows["image"] = [_find_image(images, case_id, run_dir) for case_id in rows["case_id"]]
     listed = masks / "scans.csv"
@@ -86,13 +84,13 @@ def from_manifest(path: Path, run_dir: Path) -> pd.DataFrame:
             if len(wrong):
                 case = wrong.iloc[0]
                 raise ValueError(
-                    f"{path.name}: case {case.case_id}: {column} is {case[column]!r}, wanted one of {', '.join(allowed)}"
+                    f"{path.name}: case {case.case_id}: {column} is {case[column]!r}, "
+                    f"wanted one of {', '.join(allowed)}"
                 )
     for column in ("image", "reference_mask", "second_mask"):
         if column in rows:
             rows[column] = [
-                _from_run(path.parent / value, run_dir) if isinstance(value, str) else None
-                for value in rows[column]
+                _from_run(path.parent / value, run_dir) if isinstance(value, str) else None for value in rows[column]
             ]
     return rows.assign(source=f"manifest {path.name}", simulated=False)
 
@@ -120,9 +118,7 @@ def _join_listed(rows: pd.DataFrame, listed: pd.DataFrame, folder: str) -> pd.Da
             raise ValueError(f"{folder}/scans.csv: no column {column!r}; found {', '.join(listed.columns)}")
     unlisted = rows.loc[~rows["case_id"].isin(listed["case_id"]), "case_id"]
     if len(unlisted):
-        raise ValueError(
-            f"{folder}/scans.csv: {len(unlisted)} masks are not listed, the first is {unlisted.iloc[0]}"
-        )
+        raise ValueError(f"{folder}/scans.csv: {len(unlisted)} masks are not listed, the first is {unlisted.iloc[0]}")
     return rows.merge(listed, on="case_id", how="left", validate="one_to_one")
 
 
@@ -133,7 +129,7 @@ class _Checked:
 
 
 def _type_of(volumes: dict[str, float], stated: object) -> str | None:
-    """The stated type, else what the labels say; a mask of label 1 alone may be any type that was drawn as one label."""
+    """The stated type, else what the labels say; label 1 alone may be any type drawn as one label."""
     if isinstance(stated, str):
         return stated
     present = [name for name, volume in volumes.items() if volume > 0]
@@ -196,12 +192,8 @@ def build(sources: pd.DataFrame, run_dir: Path, need_image: bool, jobs: int = -1
     The cohort table of `tables`. Patient ids are replaced by running numbers in order of appearance.
     """
     cases = sources.to_dict("records")
-    checked = joblib.Parallel(n_jobs=jobs)(
-        joblib.delayed(_check_case)(case, run_dir, need_image) for case in cases
-    )
-    patients = {
-        name: f"patient-{number:04d}" for number, name in enumerate(sources["patient_id"].unique(), 1)
-    }
+    checked = joblib.Parallel(n_jobs=jobs)(joblib.delayed(_check_case)(case, run_dir, need_image) for case in cases)
+    patients = {name: f"patient-{number:04d}" for number, name in enumerate(sources["patient_id"].unique(), 1)}
     rows = [
         {
             **case,
@@ -247,7 +239,7 @@ def split(cohort: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.DataF
     if min(shares.values()) < 0 or sum(shares.values()) <= 0:
         raise ValueError(f"shares of the splits are {shares}, wanted positive numbers")
     keyed = cases.assign(
-        group=volume_group(cases["reference_volume_ml"]), kind=cases["hemorrhage_type"].fillna("")
+        group=volume_group(cases["reference_volume_ml"]).astype(str), kind=cases["hemorrhage_type"].fillna("")
     )
     # A patient's stratum is that of the largest bleed.
     largest = keyed.sort_values("reference_volume_ml", ascending=False).drop_duplicates("patient_id")
@@ -264,11 +256,7 @@ def split(cohort: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.DataF
         name = max(behind, key=lambda key: behind[key])
         given[name] += sizes[patient]
         assigned[patient] = name
-    table = (
-        cases[["case_id", "patient_id"]]
-        .assign(split=cases["patient_id"].map(assigned))
-        .reset_index(drop=True)
-    )
+    table = cases[["case_id", "patient_id"]].assign(split=cases["patient_id"].map(assigned)).reset_index(drop=True)
     check_splits(table)
     return table
 
@@ -291,8 +279,6 @@ def open_split(run_dir: Path, name: str) -> pd.DataFrame:
     ValueError
         A patient stands in two splits, or the split has no case.
     """
-    from ich import tables
-from ich.comparison import volume_group
 
     cohort = tables.read(run_dir / "tables" / "cohort.csv")
     splits = tables.read(run_dir / "tables" / "splits.csv")
@@ -335,7 +321,7 @@ def table_one(cohort: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
 def flow(cohort: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     """Flow of cases: stage, n, excluded (reasons with counts), branch (whether the stage is one of the splits)."""
     reasons = cohort.loc[~cohort["included"], "reason"].value_counts()
-    excluded = "\n".join(f"{count} excluded: {reason[:70]}" for reason, count in reasons.items())
+    excluded = "\n".join(f"{count} excluded: {str(reason)[:70]}" for reason, count in reasons.items())
     rows = [
         {"stage": "cases found", "n": len(cohort), "excluded": excluded, "branch": False},
         {"stage": "cases included", "n": int(cohort["included"].sum()), "excluded": "", "branch": False},

@@ -152,9 +152,7 @@ def draw_flow(stages: pd.DataFrame, ax: Axes, *, title: str = "", simulated: boo
 def _box(ax: Axes, x: float, y: float, wide: float, tall: float, text: str) -> None:
     corner = (x - wide / 2, y - tall / 2)
     ax.add_patch(
-        FancyBboxPatch(
-            corner, wide, tall, boxstyle="square,pad=0", facecolor="#f4f6f8", edgecolor=INK, linewidth=0.8
-        )
+        FancyBboxPatch(corner, wide, tall, boxstyle="square,pad=0", facecolor="#f4f6f8", edgecolor=INK, linewidth=0.8)
     )
     ax.text(x, y, text, ha="center", va="center", color=INK, linespacing=1.35)
 
@@ -175,9 +173,7 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> No
     )
 
 
-def draw_training(
-    history: pd.DataFrame, axes: Sequence[Axes], *, title: str = "", simulated: bool = False
-) -> None:
+def draw_training(history: pd.DataFrame, axes: Sequence[Axes], *, title: str = "", simulated: bool = False) -> None:
     """Loss and validation Dice against step (or epoch) on two axes; the weights kept are marked.
 
     Parameters
@@ -193,9 +189,7 @@ def draw_training(
     axes[1].plot(when, dice, color=BLUE, marker="o", markersize=3)
     if dice.size:
         best = int(dice.argmax())
-        axes[1].scatter(
-            when[best], dice[best], s=55, facecolor="none", edgecolor=VERMILION, linewidths=1.3, zorder=3
-        )
+        axes[1].scatter(when[best], dice[best], s=55, facecolor="none", edgecolor=VERMILION, linewidths=1.3, zorder=3)
         axes[1].annotate(
             f"kept: {dice[best]:.3f} at {x} {when[best]:.0f}", (0.98, 0.04),
             xycoords="axes fraction", ha="right", va="bottom", color=VERMILION,
@@ -258,12 +252,8 @@ def draw_dice_by_type(
         )
         if published is not None and (published[by] == name).any():
             known = float(published.loc[published[by] == name, value].iloc[0])
-            ax.scatter(
-                at + 0.3, known, s=28, marker="D", facecolor="white", edgecolor=GREY, linewidths=1.1, zorder=3
-            )
-    ax.errorbar(
-        [], [], [], fmt="o", color=INK, markersize=5, capsize=2.5, label="mean, 95 % interval over patients"
-    )
+            ax.scatter(at + 0.3, known, s=28, marker="D", facecolor="white", edgecolor=GREY, linewidths=1.1, zorder=3)
+    ax.errorbar([], [], [], fmt="o", color=INK, markersize=5, capsize=2.5, label="mean, 95 % interval over patients")
     if published is not None:
         ax.scatter(
             [],

@@ -132,9 +132,7 @@ def hodges_lehmann(differences: ArrayLike, confidence: float = 0.95) -> Shift:
     """
     values = numbers(differences, "differences")
     if values.size == 0 or np.isnan(values).any():
-        raise ValueError(
-            f"differences: got {values.size}, {int(np.isnan(values).sum())} missing, wanted one or more"
-        )
+        raise ValueError(f"differences: got {values.size}, {int(np.isnan(values).sum())} missing, wanted one or more")
     n = values.size
     rows, columns = np.triu_indices(n)
     walsh = np.sort((values[rows] + values[columns]) / 2)
@@ -239,9 +237,7 @@ def equivalence(differences: ArrayLike, margin: float, alpha: float = 0.05) -> E
     """
     values = numbers(differences, "differences")
     if values.size < 3 or np.isnan(values).any():
-        raise ValueError(
-            f"differences: got {values.size}, {int(np.isnan(values).sum())} missing, wanted at least 3"
-        )
+        raise ValueError(f"differences: got {values.size}, {int(np.isnan(values).sum())} missing, wanted at least 3")
     if not margin > 0:
         raise ValueError(f"margin: got {margin}, wanted a positive difference")
     n, mean = values.size, float(values.mean())

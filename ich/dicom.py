@@ -102,9 +102,7 @@ def _distance_notes(series: Series, tilt_deg: float) -> tuple[str, ...]:
             f"positions {np.median(steps):.2f} mm along the slice normal: the positions are used"
         )
     share = (series.positions_mm - series.positions_mm[0]) / np.ptp(series.positions_mm)
-    sideways = np.linalg.norm(
-        origins - origins[0] - share[:, None] * (origins[-1] - origins[0]), axis=1
-    ).max()
+    sideways = np.linalg.norm(origins - origins[0] - share[:, None] * (origins[-1] - origins[0]), axis=1).max()
     if np.ptp(steps) <= 0.02 and sideways > 0.5:
         notes.append(f"slices shift sideways against each other by up to {sideways:.1f} mm")
     height = float(np.ptp(series.positions_mm) + np.median(steps))
@@ -179,9 +177,7 @@ def _rescale(header: pydicom.Dataset, frame: int) -> tuple[float | None, float |
     return (None if slope is None else float(slope)), (None if intercept is None else float(intercept))
 
 
-def _padding(
-    header: pydicom.Dataset, stored: np.ndarray, slope: float, intercept: float
-) -> np.ndarray | None:
+def _padding(header: pydicom.Dataset, stored: np.ndarray, slope: float, intercept: float) -> np.ndarray | None:
     """Voxels that hold the padding value; None if there are none or the value is one that tissue has."""
     value = header.get("PixelPaddingValue")
     if not isinstance(value, int) or value * slope + intercept > MAX_PADDING_HU:

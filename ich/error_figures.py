@@ -43,9 +43,7 @@ def draw_error_by_group(
     groups, methods = list(rows["group"].unique()), list(rows["method"].unique())
     names = {method: (labels or {}).get(method, column_label(method)) for method in methods}
     bars: list[tuple[str, str, pd.DataFrame, bool]] = []
-    for (method, name), (color, _) in zip(
-        names.items(), ((BLUE, ""), (ORANGE, ""), *SERIES[2:]), strict=False
-    ):
+    for (method, name), (color, _) in zip(names.items(), ((BLUE, ""), (ORANGE, ""), *SERIES[2:]), strict=False):
         bars.append((name, color, rows[rows["method"] == method].set_index("group"), False))
         if published is not None and (published["method"] == name).any():
             found = published[published["method"] == name].set_index("group")
@@ -154,9 +152,7 @@ def draw_confusion(counts: pd.DataFrame, ax: Axes, *, title: str = "", simulated
     set_title(ax, title, simulated)
 
 
-def draw_forest(
-    rows: pd.DataFrame, ax: Axes, *, value_label: str, title: str = "", simulated: bool = False
-) -> None:
+def draw_forest(rows: pd.DataFrame, ax: Axes, *, value_label: str, title: str = "", simulated: bool = False) -> None:
     """One line per result: this run filled, published hollow.
 
     Parameters
@@ -171,9 +167,7 @@ def draw_forest(
             ax.plot(ends, [y, y], color=color, linewidth=1.4, solid_capstyle="butt", zorder=2)
         if pd.notna(row["value"]):
             shape, fill = ("s", "white") if row["published"] else ("o", color)
-            ax.scatter(
-                row["value"], y, s=26, marker=shape, facecolor=fill, edgecolor=color, linewidths=1.1, zorder=3
-            )
+            ax.scatter(row["value"], y, s=26, marker=shape, facecolor=fill, edgecolor=color, linewidths=1.1, zorder=3)
         detail = row.get("text")
         text = f"n = {row['n']:.0f}" + (f", {detail}" if isinstance(detail, str) and detail else "")
         ax.text(1.015, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=6.5)

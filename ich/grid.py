@@ -38,9 +38,7 @@ def slice_weights_mm(positions_mm: np.ndarray, thickness_mm: float | None = None
         return np.array([float(thickness_mm)])
     steps = np.diff(positions)
     if not np.all(steps > 0):
-        raise ScanError(
-            f"positions_mm: smallest step is {steps.min():g} mm, wanted strictly ascending positions"
-        )
+        raise ScanError(f"positions_mm: smallest step is {steps.min():g} mm, wanted strictly ascending positions")
     ends = np.concatenate([steps[:1], steps, steps[-1:]])
     return (ends[:-1] + ends[1:]) / 2
 

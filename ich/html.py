@@ -18,9 +18,7 @@ from traitlets.config import Config
 
 TEMPLATES = Path(__file__).with_name("templates")
 # The browser itself refuses whatever would leave the page, should a notebook's output ask for it.
-POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; font-src data:"
-)
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; font-src data:"
 OUTPUTS = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
 KEY_FIGURES = ("flow", "dice_by_type", "error_by_group", "bland_altman", "montage_parenchymal", "worst_cases")
 KEY_TABLES = {
@@ -87,9 +85,7 @@ def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
     )
     body, _ = exporter.from_notebook_node(notebook)
     # What pandas puts into each table: a style sheet that HTML no longer knows, and a border.
-    body = re.sub(r"<style scoped[^>]*>.*?</style>", "", body, flags=re.DOTALL).replace(
-        '<table border="1" ', "<table "
-    )
+    body = re.sub(r"<style scoped[^>]*>.*?</style>", "", body, flags=re.DOTALL).replace('<table border="1" ', "<table ")
     # A wide table scrolls by itself, by keyboard too.
     number = itertools.count(1)
     body = re.sub(
@@ -129,13 +125,9 @@ def index_html(run_dir: Path, manifest: dict) -> str:
     limits = answer.get("limits") or []
     limits = [limits] if isinstance(limits, str) else limits
     if limits:
-        parts.append(
-            "<h2>Limits</h2><ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in limits) + "</ul>"
-        )
+        parts.append("<h2>Limits</h2><ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in limits) + "</ul>")
     if manifest["left_out"]:
-        reasons = (
-            f"<li>{html.escape(name)}: {html.escape(why)}</li>" for name, why in manifest["left_out"].items()
-        )
+        reasons = (f"<li>{html.escape(name)}: {html.escape(why)}</li>" for name, why in manifest["left_out"].items())
         parts.append(f"<h2>Left out of this study</h2><ul>{''.join(reasons)}</ul>")
     figures = _figures(run_dir)
     if figures:
@@ -150,8 +142,7 @@ def index_html(run_dir: Path, manifest: dict) -> str:
     links = [("Report", "index.html"), *((name, f"{name}.html") for name in manifest["notebooks"])]
     parts.append("<h2>Notebooks</h2><ul>" + "".join(_link(*link) for link in links[1:]) + "</ul>")
     downloads = (
-        _link(name, f"../tables/{name}", f", {entry['rows']} rows")
-        for name, entry in manifest["tables"].items()
+        _link(name, f"../tables/{name}", f", {entry['rows']} rows") for name, entry in manifest["tables"].items()
     )
     parts.append(f"<h2>Downloads</h2><ul>{''.join(downloads)}</ul>")
     parts.append(_provenance(manifest))
@@ -202,9 +193,7 @@ def _data_uri(content: bytes, kind: str) -> str:
 def _table(frame: pd.DataFrame, caption: str) -> str:
     """A table of texts as HTML; numbers are rounded to 2 decimals and stand at the right."""
     numeric = {name for name in frame.columns if all(NUMBER.fullmatch(text) for text in frame[name] if text)}
-    head = "".join(
-        f'<th scope="col"{_side(name, numeric)}>{html.escape(_words(name))}</th>' for name in frame.columns
-    )
+    head = "".join(f'<th scope="col"{_side(name, numeric)}>{html.escape(_words(name))}</th>' for name in frame.columns)
     rows = "".join(
         "<tr>"
         + "".join(
@@ -256,9 +245,7 @@ def _provenance(manifest: dict) -> str:
         **manifest["machine"],
         **manifest["packages"],
     }
-    versions = _table(
-        pd.DataFrame(list(facts.items()), columns=["what", "version"]), "Code, machine and packages"
-    )
+    versions = _table(pd.DataFrame(list(facts.items()), columns=["what", "version"]), "Code, machine and packages")
     return f"<details><summary>Parameters and versions</summary>{parameters}{versions}</details>"
 
 

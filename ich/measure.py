@@ -215,11 +215,11 @@ def study_tables(
     failures : case_id, stage, reason.
     """
     about = cases[["case_id", "patient_id", "hemorrhage_type"]]
-    references = {row.case_id: run_dir / row.reference_mask for row in cases.itertuples()}
+    references = {str(row.case_id): run_dir / str(row.reference_mask) for row in cases.itertuples()}
     measurements, metrics, failures = None, [], []
     for reader, column in readers.items():
         named = cases[cases[column].notna()]
-        masks = {case: run_dir / str(path) for case, path in zip(named["case_id"], named[column], strict=True)}
+        masks = {str(case): run_dir / str(path) for case, path in zip(named["case_id"], named[column], strict=True)}
         if not masks:
             continue
         found = evaluate(references, masks, jobs)
@@ -231,7 +231,7 @@ def study_tables(
         failures.append(found.failures.assign(stage=reader))
     if measurements is None:
         table, failed = measure_masks(references.values(), jobs)
-        table["case_id"] = list(references)
+        table["case_id"] = pd.Series(list(references), dtype="str")
         measurements = table.rename(columns={"volume_ml": "reference_ml"})
         failures.append(failed.assign(stage="reference"))
     true = cases[["case_id", "true_volume_ml"]].rename(columns={"true_volume_ml": "true_ml"})

@@ -85,7 +85,7 @@ def build_network(settings: Settings) -> torch.nn.Module:
         num_res_units=1,
         norm="batch",
     )
-    return network.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def look_at(hu: np.ndarray, grid: Grid, settings: Settings) -> View:
@@ -114,9 +114,7 @@ def _overlap(view: View, shape: tuple[int, ...]) -> tuple[slice, slice, slice, s
     return image[0], image[1], box[0], box[1]
 
 
-def crop(
-    volume: np.ndarray, view: View, settings: Settings, device: torch.device, fill: float
-) -> torch.Tensor:
+def crop(volume: np.ndarray, view: View, settings: Settings, device: torch.device, fill: float) -> torch.Tensor:
     """The view's box of a volume (I, J, K), averaged to network pixels: (K, size, size) float32."""
     rows, columns, box_rows, box_columns = _overlap(view, volume.shape)
     part = np.ascontiguousarray(np.moveaxis(volume[rows, columns], 2, 0))
@@ -136,7 +134,7 @@ def uncrop(values: torch.Tensor, view: View, shape: tuple[int, int]) -> torch.Te
 
 
 def channels(stack: torch.Tensor, settings: Settings) -> torch.Tensor:
-    """Windowed channels (B, 2 * neighbors + 2, H, W) in 0..1 of slices with neighbors (B, 2 * neighbors + 1, H, W) HU."""
+    """Windowed channels (B, 2 * neighbors + 2, H, W) in 0..1 of slices with neighbors in HU."""
     low, high = settings.brain_window
     brain = ((stack - low) / (high - low)).clamp(0, 1)
     low, high = settings.bone_window
@@ -182,10 +180,8 @@ def load_weights(folder: Path, device: torch.device) -> tuple[torch.nn.Module, S
     card = json.loads((folder / "settings.json").read_text())
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     if digest != card["sha256"]:
-        raise ValueError(
-            f"{weights}: SHA-256 {digest[:12]}… differs from {card['sha256'][:12]}… in settings.json"
-        )
-    fields = {
+        raise ValueError(f"{weights}: SHA-256 {digest[:12]}… differs from {card['sha256'][:12]}… in settings.json")
+    fields: dict = {
         name: tuple(value) if isinstance(value, list) else value for name, value in card["settings"].items()
     }
     settings = Settings(**fields)

@@ -91,9 +91,7 @@ def _open(path: Path) -> tuple[nib.Nifti1Header, np.ndarray]:
     except (nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError, ValueError) as error:
         raise ScanError(f"{path}: not a NIfTI file ({error})") from error
     if bytes(header["magic"]).rstrip(b"\0")[:3] not in (b"n+1", b"n+2"):
-        raise ScanError(
-            f"{path}: not a single NIfTI file (magic {bytes(header['magic'])!r}), wanted .nii or .nii.gz"
-        )
+        raise ScanError(f"{path}: not a single NIfTI file (magic {bytes(header['magic'])!r}), wanted .nii or .nii.gz")
     if dtype.kind not in "iufb":
         raise ScanError(f"{path}: voxels are of type {dtype}, wanted one number per voxel")
     while len(shape) > 3 and shape[-1] == 1:
@@ -143,8 +141,7 @@ def _labels(values: np.ndarray, path: str | Path) -> np.ndarray:
         shown = ", ".join(f"{v:g}" for v in found[:8]) + (", ..." if found.size > 8 else "")
         hint = "; a 0/255 mask needs its label" if found[-1] == 255 else ""
         raise ScanError(
-            f"{path}: mask holds the values {shown}; wanted 0, 1 parenchymal, 2 ventricular, "
-            f"3 subarachnoid{hint}"
+            f"{path}: mask holds the values {shown}; wanted 0, 1 parenchymal, 2 ventricular, 3 subarachnoid{hint}"
         )
     return values.astype(np.uint8)
 

@@ -84,15 +84,11 @@ def declared(path: Path) -> dict[str, Parameter]:
         try:
             default = ast.literal_eval(entry["default"])
         except (ValueError, SyntaxError) as error:
-            raise ValueError(
-                f"{path.stem}: the default of {name} is no plain value: {entry['default']}"
-            ) from error
+            raise ValueError(f"{path.stem}: the default of {name} is no plain value: {entry['default']}") from error
         stated = entry["inferred_type_name"]
         kind = type(default).__name__ if stated in (None, "None") else stated.split("[")[0]
         if kind not in KINDS:
-            raise ValueError(
-                f"{path.stem}: {name} is declared {kind}; a parameter is one of {', '.join(KINDS)}"
-            )
+            raise ValueError(f"{path.stem}: {name} is declared {kind}; a parameter is one of {', '.join(KINDS)}")
         found[name] = Parameter(name, kind, default)
     missed = [name for name in _assigned(path) if name not in found]
     if missed:
@@ -108,7 +104,7 @@ def _assigned(path: Path) -> list[str]:
     cells = nbformat.read(path, as_version=4).cells
     source = next((cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])), "")
     statements = ast.parse(source).body
-    targets = [node.target for node in statements if isinstance(node, ast.AnnAssign)]
+    targets: list[ast.expr] = [node.target for node in statements if isinstance(node, ast.AnnAssign)]
     targets += [target for node in statements if isinstance(node, ast.Assign) for target in node.targets]
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
@@ -134,9 +130,7 @@ class _Kernel(AsyncKernelManager):
     def __init__(self, **options):
         # Sockets in a folder of one's own: other users of the machine cannot listen, as they could on TCP.
         transport = "ipc" if len(self.folder) <= LONGEST_SOCKET_FOLDER else "tcp"
-        super().__init__(
-            **options, transport=transport, connection_file=os.path.join(self.folder, "kernel.json")
-        )
+        super().__init__(**options, transport=transport, connection_file=os.path.join(self.folder, "kernel.json"))
 
     async def start_kernel(self, **options) -> None:  # type: ignore[override]
         # What the kernel process says is shown only if it dies; IPython calls each interruption an error.

@@ -168,9 +168,7 @@ def _ratio(part: float, whole: float) -> float:
 
 def _volumes(reference, predicted, voxel_ml) -> dict:
     masks = reference, predicted, reference & predicted
-    in_reference, in_predicted, in_both = (
-        float(np.count_nonzero(mask, axis=(0, 1)) @ voxel_ml) for mask in masks
-    )
+    in_reference, in_predicted, in_both = (float(np.count_nonzero(mask, axis=(0, 1)) @ voxel_ml) for mask in masks)
     both_empty = in_reference == in_predicted == 0
     error = in_predicted - in_reference
     return {

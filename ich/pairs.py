@@ -68,9 +68,7 @@ def numbers(values: ArrayLike, name: str, ids: Sequence[str] | None = None) -> n
         raise ValueError(f"{name}: holds {column.dtype}, wanted numbers")
     found = pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan)
     if np.isinf(found).any():
-        raise ValueError(
-            f"{name}: case {named[int(np.isinf(found).argmax())]} is infinite, wanted a finite number"
-        )
+        raise ValueError(f"{name}: case {named[int(np.isinf(found).argmax())]} is infinite, wanted a finite number")
     return found
 
 
@@ -84,9 +82,7 @@ def unique_ids(ids: ArrayLike, where: str) -> list[str]:
     column = pd.Series(ids).astype(str)
     if column.duplicated().any():
         twice = column[column.duplicated()].iloc[0]
-        raise ValueError(
-            f"{where}: case {twice} stands {int((column == twice).sum())} times, wanted one row per case"
-        )
+        raise ValueError(f"{where}: case {twice} stands {int((column == twice).sum())} times, wanted one row per case")
     return column.tolist()
 
 
@@ -112,21 +108,13 @@ def pair(
     ValueError : text, infinite values, lengths or indexes that differ, an identifier that stands twice,
         or fewer than `minimum` complete pairs.
     """
-    if (
-        isinstance(method, pd.Series)
-        and isinstance(reference, pd.Series)
-        and not method.index.equals(reference.index)
-    ):
+    if isinstance(method, pd.Series) and isinstance(reference, pd.Series) and not method.index.equals(reference.index):
         raise ValueError(f"{names[0]} and {names[1]}: their indexes differ, wanted rows of one table")
     n_rows = (np.size(method), np.size(reference))
     if n_rows[0] != n_rows[1]:
-        raise ValueError(
-            f"{names[0]} has {n_rows[0]} values and {names[1]} has {n_rows[1]}, wanted the same cases"
-        )
+        raise ValueError(f"{names[0]} has {n_rows[0]} values and {names[1]} has {n_rows[1]}, wanted the same cases")
     index = method.index if isinstance(method, pd.Series) else range(n_rows[0])
-    case_ids = (
-        [str(label) for label in index] if ids is None else unique_ids(ids, f"{names[0]} and {names[1]}")
-    )
+    case_ids = [str(label) for label in index] if ids is None else unique_ids(ids, f"{names[0]} and {names[1]}")
     if len(case_ids) != n_rows[0]:
         raise ValueError(f"ids: got {len(case_ids)} for {n_rows[0]} pairs")
     first, second = numbers(method, names[0], case_ids), numbers(reference, names[1], case_ids)
@@ -136,9 +124,7 @@ def pair(
     if complete.sum() < minimum:
         more = ", ..." if len(missing) > 10 else ""
         lost = f" (missing: {', '.join(missing[:10])}{more})" if missing else ""
-        raise ValueError(
-            f"{names[0]} and {names[1]}: {complete.sum()} complete pairs{lost}, wanted at least {minimum}"
-        )
+        raise ValueError(f"{names[0]} and {names[1]}: {complete.sum()} complete pairs{lost}, wanted at least {minimum}")
     return Pairs(first[complete], second[complete], labels[complete], missing, complete)
 
 

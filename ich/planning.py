@@ -120,9 +120,7 @@ def cases_for_margin(
         too few.
     """
     if not (margin > 0 and sd > 0 and 0 < power < 1):
-        raise ValueError(
-            f"got margin {margin}, sd {sd}, power {power}, wanted positive values and a power below 1"
-        )
+        raise ValueError(f"got margin {margin}, sd {sd}, power {power}, wanted positive values and a power below 1")
     if abs(bias) + multiplier * sd >= margin:
         limit = abs(bias) + multiplier * sd
         raise ValueError(

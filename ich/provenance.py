@@ -18,9 +18,7 @@ def file_hash(path: Path) -> str:
 
 def describe_tables(folder: Path) -> dict[str, dict]:
     """SHA-256 and number of rows of every CSV in `folder`, by file name."""
-    return {
-        path.name: {"sha256": file_hash(path), "rows": _rows(path)} for path in sorted(folder.glob("*.csv"))
-    }
+    return {path.name: {"sha256": file_hash(path), "rows": _rows(path)} for path in sorted(folder.glob("*.csv"))}
 
 
 def _rows(path: Path) -> int:
@@ -53,9 +51,7 @@ def code_version(project: Path) -> dict:
 
 def _git(project: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(project), *arguments], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(["git", "-C", str(project), *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None

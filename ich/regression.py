@@ -62,9 +62,7 @@ def passing_bablok(method: ArrayLike, reference: ArrayLike, confidence: float = 
     )
 
 
-def _shifted_median_slope(
-    x: np.ndarray, y: np.ndarray, confidence: float
-) -> tuple[float, tuple[float, float]]:
+def _shifted_median_slope(x: np.ndarray, y: np.ndarray, confidence: float) -> tuple[float, tuple[float, float]]:
     first, second = np.triu_indices(x.size, k=1)
     dx, dy = x[second] - x[first], y[second] - y[first]
     distinct = (dx != 0) | (dy != 0)
@@ -86,9 +84,7 @@ def _shifted_median_slope(
     return center, (ranked(low), ranked(high))
 
 
-def deming(
-    method: ArrayLike, reference: ArrayLike, *, error_ratio: float = 1.0, confidence: float = 0.95
-) -> Line:
+def deming(method: ArrayLike, reference: ArrayLike, *, error_ratio: float = 1.0, confidence: float = 0.95) -> Line:
     """Deming regression of `method` on `reference` with jackknife intervals, t(n - 2).
 
     Parameters

@@ -166,9 +166,7 @@ def _stepped_up(value: float, k: int) -> float:
     return _ratio(k * value, 1 + (k - 1) * value)
 
 
-def _consistency(
-    between: float, within: float, df1: int, df2: int, k: int, tail: float
-) -> tuple[float, float]:
+def _consistency(between: float, within: float, df1: int, df2: int, k: int, tail: float) -> tuple[float, float]:
     if within == 0:
         return (1.0, 1.0) if between > 0 else NOT_DEFINED
     ratio = between / within

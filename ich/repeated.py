@@ -40,9 +40,7 @@ class RepeatedLimits:
         return flat(asdict(self))
 
 
-def _readings(
-    table: pd.DataFrame, subject: str, value: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def _readings(table: pd.DataFrame, subject: str, value: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Count, squares about the mean and mean of the readings of each subject, in order; number missing."""
     found = pd.DataFrame({"subject": table[subject].astype(str), "value": numbers(table[value], value)})
     groups = found.dropna().groupby("subject")["value"]
@@ -124,9 +122,7 @@ def repeated_limits(
     bias, sd, z = float(means.mean()), math.sqrt(variance), float(norm.ppf((1 + confidence) / 2))
     half_bias = z * math.sqrt(between / n)
     spread = uncertainty / (4 * variance) if variance > 0 else 0.0
-    half = z * math.sqrt(
-        variance / n + multiplier**2 * spread
-    )  # the paper's, a little wide: between / n would do
+    half = z * math.sqrt(variance / n + multiplier**2 * spread)  # the paper's, a little wide: between / n would do
     lower, upper = bias - multiplier * sd, bias + multiplier * sd
     return RepeatedLimits(
         n=n,
@@ -196,9 +192,7 @@ def linked_pairs(
     owner = pd.factorize(np.asarray(subjects, dtype=object)[pairs.kept])[0]
     counts = np.bincount(owner)
     if counts.size < 3 or counts.max() < 2:
-        raise ValueError(
-            f"subjects: {counts.size} with at most {counts.max()} pairs, wanted 3 or more, some with two"
-        )
+        raise ValueError(f"subjects: {counts.size} with at most {counts.max()} pairs, wanted 3 or more, some with two")
     center = float(pairs.difference.mean())
     difference = pairs.difference - center
     sums = np.bincount(owner, difference)

@@ -92,9 +92,7 @@ def bootstrap_mean(
     if owner.size != found.size:
         raise ValueError(f"patients: got {owner.size} for {found.size} values")
     if (owner < 0).any():
-        raise ValueError(
-            f"patients: {int((owner < 0).sum())} cases have none, wanted a patient for each case"
-        )
+        raise ValueError(f"patients: {int((owner < 0).sum())} cases have none, wanted a patient for each case")
     complete = ~np.isnan(found)
     kept, owner = found[complete], np.unique(owner[complete], return_inverse=True)[1]
     n, m = kept.size, int(owner.max(initial=-1)) + 1
@@ -128,9 +126,7 @@ def mean_by_group(
     rows = []
     for name, group in table.groupby(by, sort=False, observed=True):
         owners = None if patient is None else group[patient]
-        rows.append(
-            {by: name, **bootstrap_mean(group[value], owners, seed=seed, n_resamples=n_resamples).row()}
-        )
+        rows.append({by: name, **bootstrap_mean(group[value], owners, seed=seed, n_resamples=n_resamples).row()})
     found = pd.DataFrame(rows, columns=None if rows else [by, "n"])
     if isinstance(table[by].dtype, pd.CategoricalDtype):
         order = {name: position for position, name in enumerate(table[by].cat.categories)}

@@ -114,11 +114,7 @@ def _judge(group: list[Slice], geometries: int) -> list[Series]:
     notes = (f"exact copies of other images, passed over: {copies}",) if copies else ()
     positions, ordered = _sorted(unique)
     if np.all(np.diff(positions) > SAME_POSITION_MM):
-        return (
-            [_stack(ordered, positions, notes)]
-            if len(ordered) >= MIN_SLICES
-            else [_doubled(ordered, positions)]
-        )
+        return [_stack(ordered, positions, notes)] if len(ordered) >= MIN_SLICES else [_doubled(ordered, positions)]
     for key in ("acquisition", "kernel", "image_type"):
         split: dict[str, list[Slice]] = defaultdict(list)
         for image in ordered:
@@ -144,9 +140,7 @@ def _reasons(group: list[Slice]) -> list[str]:
         if min(first.spacing_mm) < 0.05 or max(first.spacing_mm) > 5:
             reasons.append(f"pixel spacing {first.spacing_mm} mm, wanted 0.05 to 5 mm")
     if len(group) < MIN_SLICES:
-        reasons.append(
-            "a single image" if len(group) == 1 else f"{len(group)} slices, wanted {MIN_SLICES} or more"
-        )
+        reasons.append("a single image" if len(group) == 1 else f"{len(group)} slices, wanted {MIN_SLICES} or more")
     return reasons
 
 

@@ -185,9 +185,7 @@ def _head(hu: np.ndarray) -> tuple[slice, slice]:
     for axis in (1, 0):
         inside = np.flatnonzero(np.any(dense, axis=axis))
         size = dense.shape[1 - axis]
-        found.append(
-            slice(max(0, inside[0] - 3), min(size, inside[-1] + 4)) if inside.size else slice(0, size)
-        )
+        found.append(slice(max(0, inside[0] - 3), min(size, inside[-1] + 4)) if inside.size else slice(0, size))
     return found[0], found[1]
 
 
@@ -248,8 +246,7 @@ def draw_abc(
     ax.set_xlim(max(-0.5, rows[0] - reach[0]), min(inside.shape[0] - 0.5, rows[-1] + reach[0]))
     ax.set_ylim(min(inside.shape[1] - 0.5, columns[-1] + reach[1]), max(-0.5, columns[0] - reach[1]))
     texts += [
-        f"C {measurement.c_mm:.1f} mm ({measurement.slices.size} slices), "
-        f"Kothari {measurement.c_kothari_mm:.1f} mm",
+        f"C {measurement.c_mm:.1f} mm ({measurement.slices.size} slices), Kothari {measurement.c_kothari_mm:.1f} mm",
         f"ABC/2 {measurement.abc2_ml:.1f} ml, Kothari {measurement.abc2_kothari_ml:.1f} ml",
         f"planimetry {measurement.volume_ml:.1f} ml",
     ]

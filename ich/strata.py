@@ -47,10 +47,7 @@ def agreement_table(
         for stratum, part in _strata(table, strata):
             head = {"method": method, "reference": reference, "stratum": stratum}
             rows.append(
-                head
-                | _agreement_row(
-                    part, method, reference, case, margin_ml, margin_percent, confidence, multiplier
-                )
+                head | _agreement_row(part, method, reference, case, margin_ml, margin_percent, confidence, multiplier)
             )
     found = pd.DataFrame(rows)
     inside = found["stratum"] != "all"
@@ -62,9 +59,7 @@ def agreement_table(
 def _strata(table: pd.DataFrame, strata: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
     lacking = [name for name in strata if name not in table]
     if lacking:
-        raise ValueError(
-            f"no column {', '.join(lacking)} to stratify by; found {', '.join(map(str, table.columns))}"
-        )
+        raise ValueError(f"no column {', '.join(lacking)} to stratify by; found {', '.join(map(str, table.columns))}")
     parts = [("all", table)]
     for name in strata:
         parts += [(f"{name}: {value}", part) for value, part in table.groupby(name, observed=True)]
@@ -94,9 +89,7 @@ def _agreement_row(part, method, reference, case, margin_ml, margin_percent, con
     for scale, statistic in (("percent", bland_altman_percent), ("ratio", bland_altman_ratio)):
         found = or_note(notes, statistic, x, y, confidence=confidence, multiplier=multiplier)
         if found is not None:
-            row |= {f"{scale}_n": found.n} | {
-                f"{scale}_{name}": value for name, value in only(found, *names).items()
-            }
+            row |= {f"{scale}_n": found.n} | {f"{scale}_{name}": value for name, value in only(found, *names).items()}
     slope: RegressionLimits | None = or_note(notes, regression_limits, x, y, confidence=confidence)
     if slope is not None:
         row |= {
@@ -112,8 +105,7 @@ def _agreement_row(part, method, reference, case, margin_ml, margin_percent, con
     row |= {"mean_absolute_error": error.mean(), "median_absolute_error": float(np.median(error))}
     within = within_margins(pairs, margin_ml, margin_percent, confidence)
     row |= {
-        name: within[name]
-        for name in ("within_5_ml", "within_5_ml_ci", "within_20_percent", "within_20_percent_ci")
+        name: within[name] for name in ("within_5_ml", "within_5_ml_ci", "within_20_percent", "within_20_percent_ci")
     }
     row["tost_p"] = equivalence(pairs.difference, margin_ml).p
     tost_percent = percent_equivalence(pairs, margin_percent)

@@ -103,9 +103,7 @@ def read_profile(name: str, notebooks: Path) -> Profile:
     return Profile(name=path.stem, **content)
 
 
-def plan(
-    profile: Profile, settings: list[str], name: str | None = None, *, reports: Path, notebooks: Path
-) -> Plan:
+def plan(profile: Profile, settings: list[str], name: str | None = None, *, reports: Path, notebooks: Path) -> Plan:
     """Check every name, type and path of a study before anything starts.
 
     Parameters
@@ -125,9 +123,7 @@ def plan(
     sources = {notebook: notebooks / f"{notebook}.ipynb" for notebook in profile.notebooks}
     for notebook, path in sources.items():
         if not path.is_file():
-            raise FileNotFoundError(
-                f"profile {profile.name}: notebook {notebook}.ipynb is not in {notebooks}"
-            )
+            raise FileNotFoundError(f"profile {profile.name}: notebook {notebook}.ipynb is not in {notebooks}")
     known = {notebook: declared(path) for notebook, path in sources.items()}
     values = {notebook: {p.name: p.default for p in found.values()} for notebook, found in known.items()}
     for key, value in profile.parameters.items():
@@ -232,19 +228,13 @@ def _prepare(plan: Plan, resume: bool, overwrite: bool) -> dict[str, dict]:
     content = [path for path in run.iterdir()] if run.is_dir() else []
     if content and not (resume or overwrite):
         state = "is finished" if (run / "manifest.json").is_file() else "is unfinished: --resume continues it"
-        raise FileExistsError(
-            f"run {run.name} exists and {state}; --overwrite replaces it, --name gives another name"
-        )
+        raise FileExistsError(f"run {run.name} exists and {state}; --overwrite replaces it, --name gives another name")
     free_mb = shutil.disk_usage(run.parent).free // 2**20
     if free_mb < plan.profile.needs_mb:
-        raise OSError(
-            f"run {run.name}: {free_mb} MB free, wanted {plan.profile.needs_mb} (needs_mb of the profile)"
-        )
+        raise OSError(f"run {run.name}: {free_mb} MB free, wanted {plan.profile.needs_mb} (needs_mb of the profile)")
     if content and overwrite and not resume:
         if not any((run / name).is_file() for name in ("settings.yaml", "manifest.json")):
-            raise FileExistsError(
-                f"{run.name} holds files and no settings.yaml: not a run, so it is not removed"
-            )
+            raise FileExistsError(f"{run.name} holds files and no settings.yaml: not a run, so it is not removed")
         for path in content:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     try:
@@ -348,9 +338,7 @@ def _locked(run: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             lock.seek(0)
-            raise OSError(
-                f"run {run.name} is in use by process {lock.read().strip() or 'unknown'}"
-            ) from error
+            raise OSError(f"run {run.name} is in use by process {lock.read().strip() or 'unknown'}") from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

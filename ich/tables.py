@@ -177,9 +177,7 @@ def read(path: str | Path, table: str | None = None) -> pd.DataFrame:
     path = Path(path)
     name, schema = _schema(path, table)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path.name} is not in {path.parent}: the notebook that writes it has not run"
-        )
+        raise FileNotFoundError(f"{path.name} is not in {path.parent}: the notebook that writes it has not run")
     text = dict.fromkeys(_text_columns(schema), "str")
     return check(pd.read_csv(path, dtype=text), name, path.name)
 

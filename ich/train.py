@@ -64,9 +64,7 @@ class Recipe:
     seed: int = 0
 
 
-def _load_case(
-    case_id: str, image: Path, mask: Path, settings: Settings
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _load_case(case_id: str, image: Path, mask: Path, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     scan = read_scan(image)
     labels, grid = read_mask(mask)
     check_same_grid(case_id, scan.grid, grid)
@@ -74,18 +72,14 @@ def _load_case(
     view = look_at(scan.hu, scan.grid, settings)
     hu = crop(scan.hu, view, settings, cpu, AIR_HU).round().clamp(-1024, 3071).to(torch.int16)
     # Averaging each label's indicator and taking the largest keeps volume; nearest-neighbor sampling would not.
-    shares = torch.stack(
-        [crop((labels == label), view, settings, cpu, 0) for label in range(1, settings.classes)], 1
-    )
+    shares = torch.stack([crop((labels == label), view, settings, cpu, 0) for label in range(1, settings.classes)], 1)
     background = 1 - shares.sum(1, keepdim=True)
     pixel_ml = settings.pixel_mm**2 / 1000
     small = torch.cat([background, shares], 1).argmax(1).to(torch.uint8)
     return hu.numpy(), small.numpy(), scan.grid.slice_weights_mm * pixel_ml
 
 
-def load_slices(
-    cases: pd.DataFrame, folder: Path, settings: Settings, device: torch.device, jobs: int = 2
-) -> Slices:
+def load_slices(cases: pd.DataFrame, folder: Path, settings: Settings, device: torch.device, jobs: int = 2) -> Slices:
     """Read the scans and masks of `cases` (columns case_id, image, reference_mask; paths from `folder`).
 
     Raises
@@ -98,16 +92,15 @@ def load_slices(
     if cases.empty:
         raise ValueError("no case to load: this split is empty")
     loaded = joblib.Parallel(n_jobs=jobs, prefer="threads")(
-        joblib.delayed(_load_case)(row.case_id, folder / row.image, folder / row.reference_mask, settings)
+        joblib.delayed(_load_case)(
+            str(row.case_id), folder / str(row.image), folder / str(row.reference_mask), settings
+        )
         for row in cases.itertuples()
     )
     hu, labels, weights = zip(*loaded, strict=True)
     starts = np.cumsum([0, *(len(part) for part in hu)])
     neighbors = torch.cat(
-        [
-            neighbor_index(len(part), settings.neighbors) + int(start)
-            for part, start in zip(hu, starts, strict=False)
-        ]
+        [neighbor_index(len(part), settings.neighbors) + int(start) for part, start in zip(hu, starts, strict=False)]
     )
     case = torch.from_numpy(np.repeat(np.arange(len(hu)), [len(part) for part in hu]))
     slices = Slices(
@@ -123,9 +116,7 @@ def load_slices(
     return slices
 
 
-def _augment(
-    stack: torch.Tensor, labels: torch.Tensor, random: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _augment(stack: torch.Tensor, labels: torch.Tensor, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Random rotation, scale, shift, mirror and HU changes of (B, C, H, W) HU and (B, H, W) labels, on their device."""
     batch, device = stack.shape[0], stack.device
 
@@ -153,9 +144,7 @@ def _augment(
 def _batch(slices: Slices, recipe: Recipe, blood: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     """Slice numbers of one batch; those with blood are drawn so that each label present comes equally often."""
     n_blood = round(recipe.positive_share * recipe.batch_size)
-    anywhere = torch.randint(
-        len(slices.hu), (recipe.batch_size - n_blood,), generator=random, device=slices.hu.device
-    )
+    anywhere = torch.randint(len(slices.hu), (recipe.batch_size - n_blood,), generator=random, device=slices.hu.device)
     return torch.cat([torch.multinomial(blood, n_blood, replacement=True, generator=random), anywhere])
 
 
@@ -169,7 +158,7 @@ def _blood_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
 
 
 def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy plus soft Dice over the batch of each label present (Milletari et al. 2016, with sums, not squares)."""
+    """Cross-entropy plus soft Dice over the batch of each label present (Milletari et al. 2016)."""
     logits = logits.float()
     cross_entropy = F.cross_entropy(logits, labels)
     probability = logits.softmax(1)[:, 1:]
@@ -181,9 +170,7 @@ def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def predict_slices(
-    network: torch.nn.Module, slices: Slices, settings: Settings, batch: int = 16
-) -> torch.Tensor:
+def predict_slices(network: torch.nn.Module, slices: Slices, settings: Settings, batch: int = 16) -> torch.Tensor:
     """(N, H, W) uint8 label of every slice at network resolution."""
     network.eval()
     device = slices.hu.device
@@ -250,9 +237,7 @@ def train(
     averaged = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay), use_buffers=True
     )
-    optimizer = torch.optim.AdamW(
-        network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     blood = _blood_weights(slices.labels, settings.classes)
     half = autocast_dtype(device)
@@ -263,9 +248,7 @@ def train(
     for step in range(1, recipe.steps + 1):
         network.train()
         rows = _batch(slices, recipe, blood, random)
-        stack, labels = _augment(
-            slices.hu[slices.neighbors[rows]].float(), slices.labels[rows].long(), random
-        )
+        stack, labels = _augment(slices.hu[slices.neighbors[rows]].float(), slices.labels[rows].long(), random)
         with torch.autocast(device.type, half):
             logits = network(channels(stack, settings))
         loss = _loss(logits, labels)
@@ -296,7 +279,8 @@ def train(
             if score > best:
                 best = score
                 best_state = {name: value.clone() for name, value in averaged.module.state_dict().items()}
-    network.load_state_dict(best_state)
+    if best_state is not None:
+        network.load_state_dict(best_state)
     return network.eval(), pd.DataFrame(history)
 
 

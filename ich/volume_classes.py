@@ -46,9 +46,7 @@ def kappa(counts: ArrayLike, weights: str = "linear", confidence: float = 0.95) 
     table = np.asarray(counts, dtype=float)
     kinds = ("none", "linear", "quadratic")
     if table.ndim != 2 or table.shape[0] != table.shape[1] or table.sum() <= 0 or (table < 0).any():
-        raise ValueError(
-            f"counts: got shape {table.shape} with {table.sum():g} cases, wanted a square table of counts"
-        )
+        raise ValueError(f"counts: got shape {table.shape} with {table.sum():g} cases, wanted a square table of counts")
     if weights not in kinds:
         raise ValueError(f"weights: got {weights!r}, wanted one of {', '.join(kinds)}")
     n, shares = int(table.sum()), table / table.sum()
@@ -68,9 +66,7 @@ def kappa(counts: ArrayLike, weights: str = "linear", confidence: float = 0.95) 
     return Kappa(n, same, value, (max(-1.0, value - half), min(1.0, value + half)), weights)
 
 
-def confusion(
-    method: ArrayLike, reference: ArrayLike, edges_ml: Sequence[float] = CLINIC_EDGES_ML
-) -> pd.DataFrame:
+def confusion(method: ArrayLike, reference: ArrayLike, edges_ml: Sequence[float] = CLINIC_EDGES_ML) -> pd.DataFrame:
     """Counts of cases by reference class (rows) and method class (columns), every class shown."""
     pairs = pair(method, reference, minimum=1)
     found = pd.crosstab(
@@ -79,21 +75,15 @@ def confusion(
         dropna=False,
     )
     labels = group_labels(edges_ml)
-    return found.reindex(index=labels, columns=labels, fill_value=0).rename_axis(
-        index="reference", columns="method"
-    )
+    return found.reindex(index=labels, columns=labels, fill_value=0).rename_axis(index="reference", columns="method")
 
 
-def threshold_confusion(
-    method: ArrayLike, reference: ArrayLike, threshold_ml: float = ICH_SCORE_ML
-) -> pd.DataFrame:
+def threshold_confusion(method: ArrayLike, reference: ArrayLike, threshold_ml: float = ICH_SCORE_ML) -> pd.DataFrame:
     """Counts below and from one threshold on, reference in rows."""
     pairs = pair(method, reference, minimum=1)
     labels = [f"<{threshold_ml:g}", f"≥{threshold_ml:g}"]
     counts = np.zeros((2, 2), dtype=int)
-    np.add.at(
-        counts, ((pairs.reference >= threshold_ml).astype(int), (pairs.method >= threshold_ml).astype(int)), 1
-    )
+    np.add.at(counts, ((pairs.reference >= threshold_ml).astype(int), (pairs.method >= threshold_ml).astype(int)), 1)
     index, columns = pd.Index(labels, name="reference"), pd.Index(labels, name="method")
     return pd.DataFrame(counts, index=index, columns=columns)
 

@@ -22,7 +22,7 @@ def windowed(hu: np.ndarray, window: tuple[float, float] = (0.0, 80.0)) -> np.nd
 
 def _head_box(hu: np.ndarray) -> tuple[slice, slice]:
     """Rows and columns that hold anything denser than air."""
-    tissue = (hu > -300).any(axis=2)
+    tissue = np.any(hu > -300, axis=2)
     rows, columns = np.flatnonzero(tissue.any(axis=1)), np.flatnonzero(tissue.any(axis=0))
     if not rows.size:
         return slice(0, hu.shape[0]), slice(0, hu.shape[1])
@@ -40,11 +40,9 @@ def sprite(
         # Axis I runs to the patient's left, which radiological view shows on the right: (J, I) is (row, column).
         rgb = np.repeat(windowed(hu[rows, columns, k].T, window)[:, :, None], 3, axis=2)
         for label, color in ((number, TYPE_SERIES[name][0]) for name, number in LABELS.items()):
-            mask = labels[rows, columns, k].T == label
-            if mask.any():
-                rgb[mask & ~ndimage.binary_erosion(mask)] = tuple(
-                    int(color[n : n + 2], 16) for n in (1, 3, 5)
-                )
+            mask = label == labels[rows, columns, k].T
+            if bool(np.any(mask)):
+                rgb[mask & ~ndimage.binary_erosion(mask)] = tuple(int(color[n : n + 2], 16) for n in (1, 3, 5))
         tile = Image.fromarray(rgb)
         tile.thumbnail((side, side), Image.Resampling.LANCZOS)
         canvas = Image.new("RGB", (side, side))
@@ -88,8 +86,10 @@ class SliceViewer:
             f"r.querySelector('output').textContent='slice '+(+this.value+1)+' of {n}'"
         )
         return (
-            f'<div class="ich-viewer" style="max-width:{side}px"><div class="ich-slice" role="img" aria-label="{self.name}" '
-            f'style="width:{side}px;height:{side}px;background:#000 url(data:image/webp;base64,{data}) 0 {-start * side}px">'
+            f'<div class="ich-viewer" style="max-width:{side}px">'
+            f'<div class="ich-slice" role="img" aria-label="{self.name}" '
+            f'style="width:{side}px;height:{side}px;'
+            f'background:#000 url(data:image/webp;base64,{data}) 0 {-start * side}px">'
             f'</div><label>Slice, foot to head<br><input type="range" min="0" max="{n - 1}" value="{start}" '
             f'style="width:100%" oninput="{move}"></label><output>slice {start + 1} of {n}</output></div>'
         )

@@ -212,9 +212,7 @@ def longest_chord(points, start, end):
     slope, gap = faces[:, :2] @ normal, through @ faces[:, :2].T + faces[:, 2]
     with np.errstate(divide="ignore"):
         reach = -gap / slope
-    return (
-        np.where(slope > 0, reach, np.inf).min(axis=1) - np.where(slope < 0, reach, -np.inf).max(axis=1)
-    ).max()
+    return (np.where(slope > 0, reach, np.inf).min(axis=1) - np.where(slope < 0, reach, -np.inf).max(axis=1)).max()
 
 
 def test_tie_in_a_takes_the_pair_with_the_larger_b():
@@ -234,9 +232,7 @@ def test_tie_in_a_takes_the_pair_with_the_larger_b():
 def test_b_is_the_longest_of_all_chords(mask):
     mask[5, 4, 0] = True
     measured = abc2(mask, (1.0, 1.0), [0.0, 5.0])
-    assert measured.b_mm == pytest.approx(
-        longest_chord(measured.hull_voxel, *measured.a_ends_voxel), abs=0.05
-    )
+    assert measured.b_mm == pytest.approx(longest_chord(measured.hull_voxel, *measured.a_ends_voxel), abs=0.05)
 
 
 def test_mixed_spacing_weighs_half_the_distance_to_both_neighbors():

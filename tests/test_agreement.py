@@ -81,9 +81,7 @@ def test_missing_pairs_are_named(pefr):
 
 
 def test_a_volume_of_zero_is_named_where_it_has_no_ratio():
-    table = pd.DataFrame(
-        {"case_id": ["a", "b", "c", "d", "e"], "m": [0.0, 2, 3, 5, 9], "r": [0.0, 2.5, 3, 4, 10]}
-    )
+    table = pd.DataFrame({"case_id": ["a", "b", "c", "d", "e"], "m": [0.0, 2, 3, 5, 9], "r": [0.0, 2.5, 3, 4, 10]})
     found = panel(table, "m", "r", n_resamples=100)
     assert found["log_ratio"]["undefined_ids"] == ["a"]
     assert found["percent"]["undefined_ids"] == ["a"]

@@ -33,9 +33,7 @@ def test_pefr_1986():
     assert found.sd == pytest.approx(38.765, abs=5e-4)
     assert (found.loa_lower, found.loa_upper) == pytest.approx((-78.10, 73.86), abs=5e-3)
     twice = bland_altman(table.wright1, table.mini1, multiplier=2)
-    assert (twice.loa_lower, twice.loa_upper) == pytest.approx(
-        (-79.7, 75.5), abs=0.1
-    )  # printed from rounded values
+    assert (twice.loa_lower, twice.loa_upper) == pytest.approx((-79.7, 75.5), abs=0.1)  # printed from rounded values
 
 
 def test_sbp_1999(shared_data):
@@ -68,9 +66,7 @@ def test_exact_interval_covers_as_promised():
     inner, outer = limit_factors(10)
     mean, sd = sample.mean(axis=1), sample.std(axis=1, ddof=1)
     truth = 1.0 + 1.96 * 2.0
-    assert np.mean((mean + inner * sd <= truth) & (truth <= mean + outer * sd)) == pytest.approx(
-        0.95, abs=0.008
-    )
+    assert np.mean((mean + inner * sd <= truth) & (truth <= mean + outer * sd)) == pytest.approx(0.95, abs=0.008)
 
 
 @given(VOLUMES)
@@ -89,9 +85,7 @@ def test_shift_and_scale(rows, shift, scale):
     plain, moved = bland_altman(x, y), bland_altman(scale * x + shift, scale * y)
     assert moved.bias == pytest.approx(scale * plain.bias + shift, abs=1e-7)
     assert moved.sd == pytest.approx(scale * plain.sd, abs=1e-7)
-    assert bland_altman_percent(scale * x, scale * y).bias == pytest.approx(
-        bland_altman_percent(x, y).bias, abs=1e-7
-    )
+    assert bland_altman_percent(scale * x, scale * y).bias == pytest.approx(bland_altman_percent(x, y).bias, abs=1e-7)
 
 
 def test_equal_differences_have_no_width():

@@ -133,9 +133,7 @@ def test_measure_writes_a_row_a_mask_and_names_what_it_could_not_read(masks, cap
 
 
 def test_agree_writes_json(tmp_path, capsys):
-    table = pd.DataFrame(
-        {"case_id": ["001", "002", "003", "004"], "a": [1.0, 5, 9, 30], "b": [2.0, 5, 11, 33]}
-    )
+    table = pd.DataFrame({"case_id": ["001", "002", "003", "004"], "a": [1.0, 5, 9, 30], "b": [2.0, 5, 11, 33]})
     table.to_csv(tmp_path / "table.csv", index=False)
     arguments = [
         "agree",

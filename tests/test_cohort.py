@@ -141,9 +141,7 @@ def test_patient_in_two_given_splits_is_named():
 
 def test_258_real_masks(shared_data, tmp_path):
     sources = cohort.from_folders(shared_data / "masks" / "hemseg", None, tmp_path)
-    table = tables.write(
-        cohort.build(sources, tmp_path, need_image=False, jobs=2), tmp_path / "tables" / "cohort.csv"
-    )
+    table = tables.write(cohort.build(sources, tmp_path, need_image=False, jobs=2), tmp_path / "tables" / "cohort.csv")
     assert len(table) == 258
     assert table["included"].all()
     # The list tells the patient of each scan, so that splits and intervals go by patient.

@@ -43,9 +43,7 @@ VOLUMES = pd.DataFrame(
 
 
 def test_errors_by_group_on_paper():
-    found = absolute_errors_by_group(VOLUMES, "reference_ml", ["network_ml", "abc2_ml"]).set_index(
-        ["method", "group"]
-    )
+    found = absolute_errors_by_group(VOLUMES, "reference_ml", ["network_ml", "abc2_ml"]).set_index(["method", "group"])
     small = found.loc[("network_ml", "<5")]
     assert (small["n"], small["mean_ml"]) == (2, 0.75)
     assert small["sd_ml"] == pytest.approx(np.sqrt(2) / 4)
@@ -99,9 +97,7 @@ def test_few_differences_reach_less_confidence():
 def test_shift_moves_the_estimate(values, shift):
     plain, moved = hodges_lehmann(values), hodges_lehmann(np.array(values) + shift)
     assert moved.shift == pytest.approx(plain.shift + shift, abs=1e-9)
-    assert hodges_lehmann(-np.array(values)).shift_ci == pytest.approx(
-        tuple(-end for end in reversed(plain.shift_ci))
-    )
+    assert hodges_lehmann(-np.array(values)).shift_ci == pytest.approx(tuple(-end for end in reversed(plain.shift_ci)))
     assert plain.shift_ci[0] <= plain.shift <= plain.shift_ci[1]
 
 
@@ -117,9 +113,7 @@ def test_normal_interval_meets_the_exact_one():
 def test_paired_errors_by_group():
     rng = np.random.default_rng(2)
     truth = np.concatenate([rng.uniform(0.5, 4, 20), rng.uniform(6, 24, 20), rng.uniform(30, 90, 20)])
-    table = pd.DataFrame(
-        {"r": truth, "a": truth * rng.normal(1, 0.02, 60), "b": truth * rng.normal(0.8, 0.1, 60)}
-    )
+    table = pd.DataFrame({"r": truth, "a": truth * rng.normal(1, 0.02, 60), "b": truth * rng.normal(0.8, 0.1, 60)})
     table.loc[0, "a"] = np.nan
     found = paired_absolute_errors(table, "r", "a", "b").set_index("group")
     assert found["n"].tolist() == [19, 20, 20, 59]

@@ -35,9 +35,7 @@ def test_prone_patient_turns_to_the_same_axes(tmp_path):
 
 
 def test_table_steps_under_tilt_shrink_by_the_cosine(tmp_path):
-    write_series(
-        tmp_path, Z, ImageOrientationPatient=orientation(20), GantryDetectorTilt=20, SpacingBetweenSlices=5
-    )
+    write_series(tmp_path, Z, ImageOrientationPatient=orientation(20), GantryDetectorTilt=20, SpacingBetweenSlices=5)
     grid = read_dicom_scan(tmp_path).grid
     assert grid.slice_spacing_mm == pytest.approx(5 * np.cos(np.radians(20)), abs=1e-5)
     assert grid.tilt_deg == pytest.approx(20, abs=1e-4)

@@ -52,11 +52,7 @@ def words(ax) -> str:
 
 
 def heights(ax) -> list[float]:
-    return [
-        float(line.get_ydata()[0])
-        for line in ax.lines
-        if len(set(np.asarray(line.get_ydata()).tolist())) == 1
-    ]
+    return [float(line.get_ydata()[0]) for line in ax.lines if len(set(np.asarray(line.get_ydata()).tolist())) == 1]
 
 
 @pytest.mark.parametrize("statistic", [bland_altman, bland_altman_percent, bland_altman_ratio])
@@ -110,9 +106,7 @@ def test_regression_limits(volumes, ax):
 def test_scatter(volumes, ax, log):
     known = volumes.dropna()
     fit = passing_bablok(known.network_ml, known.reference_ml)
-    figures.draw_scatter(
-        volumes, fit, ax, method="network_ml", reference="reference_ml", log=log, simulated=True
-    )
+    figures.draw_scatter(volumes, fit, ax, method="network_ml", reference="reference_ml", log=log, simulated=True)
     assert "n = 49" in words(ax)
     assert f"slope {fit.slope:.2f}" in words(ax)
     assert "identity" in words(ax)
@@ -232,9 +226,7 @@ def test_flow_without_branches(ax):
 
 
 def test_training_marks_the_weights_kept():
-    history = pd.DataFrame(
-        {"step": [50, 100, 150], "loss": [0.8, 0.5, 0.4], "validation_dice": [0.5, 0.8, np.nan]}
-    )
+    history = pd.DataFrame({"step": [50, 100, 150], "loss": [0.8, 0.5, 0.4], "validation_dice": [0.5, 0.8, np.nan]})
     fig, axes = figures.subplots(1, 2)
     figures.draw_training(history, axes, simulated=True)
     assert "kept: 0.800 at step 100" in words(axes[1])

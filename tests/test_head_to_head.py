@@ -37,12 +37,8 @@ def test_each_measure_has_its_second_source(volumes):
 def test_pitman_morgan_on_paper():
     """The test is that of r between sum and difference of the errors: here r = 0, so the SDs are equal."""
     errors = np.array([[1, 1, -1, -1], [1, -1, 1, -1]], dtype=float)
-    table = pd.DataFrame({"r": [10.0, 20, 30, 40]}).assign(
-        a=lambda t: t.r + errors[0], b=lambda t: t.r + errors[1]
-    )
-    found = (
-        compare_methods(table, "r", "a", "b", n_resamples=50).set_index("measure").loc["SD of the errors, ml"]
-    )
+    table = pd.DataFrame({"r": [10.0, 20, 30, 40]}).assign(a=lambda t: t.r + errors[0], b=lambda t: t.r + errors[1])
+    found = compare_methods(table, "r", "a", "b", n_resamples=50).set_index("measure").loc["SD of the errors, ml"]
     assert (found["contrast"], found["p"]) == (1, pytest.approx(1))
     assert found["contrast_ci_low"] * found["contrast_ci_high"] == pytest.approx(1)
 
@@ -65,9 +61,7 @@ def test_swapping_turns_the_contrasts_round(volumes):
 
 
 def test_the_same_method_twice(volumes):
-    found = compare_methods(volumes.assign(c=volumes.a), "r", "a", "c", patient="patient_id").set_index(
-        "measure"
-    )
+    found = compare_methods(volumes.assign(c=volumes.a), "r", "a", "c", patient="patient_id").set_index("measure")
     assert found.loc["bias, ml", "contrast"] == 0
     assert np.isnan(found.loc["SD of the errors, ml", "p"])
     assert found.loc["absolute error, ml", "p"] == 1

@@ -75,13 +75,9 @@ def notebook(tmp_path):
         new_markdown_cell("# 04 Agreement\n\n**Question.** How well?"),
         new_code_cell(
             "secret_name = 1",
-            outputs=[
-                new_output("display_data", {"image/png": PNG, "text/plain": "<Figure>"}, metadata=display)
-            ],
+            outputs=[new_output("display_data", {"image/png": PNG, "text/plain": "<Figure>"}, metadata=display)],
         ),
-        new_code_cell(
-            "table", outputs=[new_output("execute_result", {"text/html": styled, "text/plain": "t"})]
-        ),
+        new_code_cell("table", outputs=[new_output("execute_result", {"text/html": styled, "text/plain": "t"})]),
         new_code_cell(
             "slider",
             metadata={"tags": ["interactive"]},
@@ -89,9 +85,7 @@ def notebook(tmp_path):
         ),
         new_code_cell("w", outputs=[new_output("display_data", widget)]),
         new_code_cell("print(1)", outputs=[new_output("stream", name="stdout", text="33 cases\n")]),
-        new_code_cell(
-            "a", outputs=[new_output("display_data", {"text/markdown": "**0.4 ml**", "text/plain": "x"})]
-        ),
+        new_code_cell("a", outputs=[new_output("display_data", {"text/markdown": "**0.4 ml**", "text/plain": "x"})]),
     ]
     book = new_notebook(cells=cells)
     book.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
@@ -173,9 +167,7 @@ def run_dir(tmp_path):
     )
     answer = {"question": "How well?", "answer": "Bias 0.4 ml.", "limits": ["n = 33."], "simulated": True}
     (tmp_path / "tables" / "answer.json").write_text(json.dumps(answer))
-    (tmp_path / "figures" / "bland_altman_simulated.svg").write_text(
-        "<svg xmlns='http://www.w3.org/2000/svg'/>"
-    )
+    (tmp_path / "figures" / "bland_altman_simulated.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     captions = {"bland_altman": {"caption": "Limits & bias", "alt": "Bland-Altman plot"}}
     (tmp_path / "figures" / "captions.json").write_text(json.dumps(captions))
     return tmp_path

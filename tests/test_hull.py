@@ -16,9 +16,7 @@ def boundary(region):
     """Every edge midpoint between a pixel of the region and one outside, in half pixels."""
     padded = np.pad(region, 1)
     steps = ((1, 0), (-1, 0), (0, 1), (0, -1))
-    inside = [
-        (i, j, di, dj) for i, j in np.argwhere(padded) for di, dj in steps if not padded[i + di, j + dj]
-    ]
+    inside = [(i, j, di, dj) for i, j in np.argwhere(padded) for di, dj in steps if not padded[i + di, j + dj]]
     return np.array([(2 * (i - 1) + di, 2 * (j - 1) + dj) for i, j, di, dj in inside])
 
 

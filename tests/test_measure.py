@@ -71,9 +71,7 @@ def test_tilted_stack_is_measured_along_the_slice_normal(tmp_path):
     assert row["slice_spacing_mm"] == pytest.approx(5, abs=1e-4)
     assert row["volume_ml"] == pytest.approx(upright["volume_ml"], rel=1e-5)
     assert row["c_mm"] == pytest.approx(60, abs=1e-3)
-    assert row["header_volume_ml"] / row["volume_ml"] == pytest.approx(
-        1 / math.cos(math.radians(20)), rel=1e-4
-    )
+    assert row["header_volume_ml"] / row["volume_ml"] == pytest.approx(1 / math.cos(math.radians(20)), rel=1e-4)
     assert "(+6.4 %)" in row["notes"]
 
 
@@ -103,9 +101,7 @@ def test_what_a_reader_must_know_is_noted(tmp_path):
 def test_single_slice_file_takes_its_header_spacing(tmp_path):
     mask = np.zeros((8, 8, 1), np.uint8)
     mask[2:6, 2:6] = 1
-    assert measure_mask(save(tmp_path / "a.nii.gz", mask))["volume_ml"] == pytest.approx(
-        16 * 0.45 * 0.5 * 5 / 1000
-    )
+    assert measure_mask(save(tmp_path / "a.nii.gz", mask))["volume_ml"] == pytest.approx(16 * 0.45 * 0.5 * 5 / 1000)
 
 
 def test_bad_files_become_failures_and_stop_nothing(tmp_path):

@@ -26,8 +26,12 @@ def head(shape=(256, 240, 6), spacing=(0.9, 0.9), center=(128, 120), radius_mm=8
 
 @pytest.mark.parametrize(
     ("shape", "spacing", "center"),
-    [((256, 240, 6), (0.9, 0.9), (128, 120)), ((512, 512, 4), (0.45, 0.45), (200, 300)), ((160, 200, 3), (1.2, 1.0), (75, 90))],
-)  # fmt: skip
+    [
+        ((256, 240, 6), (0.9, 0.9), (128, 120)),
+        ((512, 512, 4), (0.45, 0.45), (200, 300)),
+        ((160, 200, 3), (1.2, 1.0), (75, 90)),
+    ],
+)
 def test_view_is_centered_on_the_head_and_can_be_undone(shape, spacing, center):
     hu, grid = head(shape, spacing, center)
     view = model.look_at(hu, grid, SETTINGS)

@@ -32,10 +32,7 @@ def diagonal(*spacing):
 
 def ellipsoid(affine, shape, radii_mm):
     """Voxels whose center lies in an ellipsoid of RAS radii about the middle of the grid."""
-    voxels = (
-        np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
-        - (np.array(shape) - 1) / 2
-    )
+    voxels = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1) - (np.array(shape) - 1) / 2
     return np.sum((voxels @ affine[:3, :3].T / radii_mm) ** 2, axis=-1) <= 1
 
 
@@ -230,9 +227,7 @@ def test_qform_is_used_where_there_is_no_sform(tmp_path):
 
 
 def test_without_both_forms_pixdim_gives_the_spacing_and_a_note(tmp_path):
-    grid = read_nifti_scan(
-        save(tmp_path / "s.nii", np.zeros(SHAPE, np.int16), diagonal(1, 1, 4.0), 0, 0)
-    ).grid
+    grid = read_nifti_scan(save(tmp_path / "s.nii", np.zeros(SHAPE, np.int16), diagonal(1, 1, 4.0), 0, 0)).grid
     assert grid.slice_spacing_mm == 4
     assert "neither sform nor qform" in grid.notes[0]
 
@@ -277,9 +272,7 @@ def test_skewed_pixels_are_refused(tmp_path):
 
 def good(tmp_path):
     rng = np.random.default_rng(1)
-    return save(
-        tmp_path / "good.nii.gz", rng.integers(-9, 9, SHAPE, dtype=np.int16), diagonal(-1, -1, 5)
-    ).read_bytes()
+    return save(tmp_path / "good.nii.gz", rng.integers(-9, 9, SHAPE, dtype=np.int16), diagonal(-1, -1, 5)).read_bytes()
 
 
 @pytest.mark.parametrize(

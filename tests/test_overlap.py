@@ -77,9 +77,7 @@ def test_voxel_distances_equal_all_pairs_on_mixed_spacing(reference, predicted, 
     positions = np.concatenate([[0.0], np.cumsum(steps)])
     row = overlap(reference, predicted, (0.5, 0.4), positions)
     outlines = [mask & ~ndimage.binary_erosion(mask) for mask in (reference, predicted)]
-    points = [
-        np.argwhere(on) * (0.5, 0.4, 0) + np.outer(positions[np.nonzero(on)[2]], (0, 0, 1)) for on in outlines
-    ]
+    points = [np.argwhere(on) * (0.5, 0.4, 0) + np.outer(positions[np.nonzero(on)[2]], (0, 0, 1)) for on in outlines]
     apart = cdist(*points)
     there, back = apart.min(axis=1), apart.min(axis=0)
     assert row["hd_voxel_mm"] == pytest.approx(max(there.max(), back.max()))

@@ -11,17 +11,13 @@ def test_expected_width_is_what_samples_have():
     sds = np.random.default_rng(1).normal(size=(50_000, 12)).std(axis=1, ddof=1)
     inner, outer = limit_factors(12)
     assert interval_width(12) == pytest.approx((outer - inner) * sds.mean(), rel=3e-3)
-    assert interval_width(12, assurance=0.8) == pytest.approx(
-        (outer - inner) * np.quantile(sds, 0.8), rel=5e-3
-    )
+    assert interval_width(12, assurance=0.8) == pytest.approx((outer - inner) * np.quantile(sds, 0.8), rel=5e-3)
 
 
 @pytest.mark.parametrize("assurance", [None, 0.9])
 def test_the_number_found_is_the_smallest(assurance):
     n = cases_for_width(4.0, 6.0, assurance=assurance)
-    assert (
-        interval_width(n, assurance=assurance) * 6.0 <= 4.0 < interval_width(n - 1, assurance=assurance) * 6.0
-    )
+    assert interval_width(n, assurance=assurance) * 6.0 <= 4.0 < interval_width(n - 1, assurance=assurance) * 6.0
 
 
 def test_power_is_what_samples_have():
@@ -37,11 +33,7 @@ def test_lu_2016():
     """Bias 0.001167, SD 0.001129, margin 0.004, power 80 %: 83 with approximate intervals, more if exact."""
     n = cases_for_margin(0.004, 0.001129, bias=0.001167)
     assert 83 < n <= 100
-    assert (
-        margin_power(n, 0.004, 0.001129, bias=0.001167)
-        >= 0.8
-        > margin_power(n - 1, 0.004, 0.001129, bias=0.001167)
-    )
+    assert margin_power(n, 0.004, 0.001129, bias=0.001167) >= 0.8 > margin_power(n - 1, 0.004, 0.001129, bias=0.001167)
 
 
 def test_scale_does_not_matter():

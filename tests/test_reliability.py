@@ -15,9 +15,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def test_shrout_fleiss_1979():
-    table = pd.read_csv(DATA / "shrout_fleiss_1979.csv").pivot_table(
-        index="target", columns="rater", values="score"
-    )
+    table = pd.read_csv(DATA / "shrout_fleiss_1979.csv").pivot_table(index="target", columns="rater", values="score")
     found = intraclass(table).set_index("type")["icc"]
     expected = {"ICC(1,1)": 0.1657, "ICC(A,1)": 0.2898, "ICC(C,1)": 0.7148}
     expected |= {"ICC(1,k)": 0.4428, "ICC(A,k)": 0.6201, "ICC(C,k)": 0.9093}
@@ -33,9 +31,7 @@ def test_intervals_equal_pingouin():
     rng = np.random.default_rng(2)
     scores = rng.gamma(2, 10, (25, 1)) + rng.normal(0, 3, (25, 3)) + [0, 1, 4]
     long = (
-        pd.DataFrame(scores)
-        .melt(ignore_index=False, var_name="rater", value_name="score")
-        .reset_index(names="target")
+        pd.DataFrame(scores).melt(ignore_index=False, var_name="rater", value_name="score").reset_index(names="target")
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

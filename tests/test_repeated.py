@@ -26,9 +26,7 @@ def cardiac_output() -> pd.DataFrame:
 def test_repeatability_1999(blood_pressure):
     """Section 4.1 and 5.1: within-subject variances 37.408 (J) and 83.141 (S)."""
     for reader, variance in (("J", 37.408), ("S", 83.141)):
-        found = repeatability(
-            blood_pressure[blood_pressure["reader"] == reader], subject="item", value="pressure"
-        )
+        found = repeatability(blood_pressure[blood_pressure["reader"] == reader], subject="item", value="pressure")
         assert found["within_sd"] ** 2 == pytest.approx(variance, abs=5e-4)
         assert found["coefficient"] == pytest.approx(1.96 * np.sqrt(2 * variance), rel=1e-4)
         assert (found["n"], found["n_readings"]) == (85, 255)

@@ -91,9 +91,7 @@ def test_several_usable_series_are_listed_with_the_way_to_choose(tmp_path):
 
 def test_two_kernels_in_one_series_come_apart(tmp_path):
     uid = write_series(tmp_path / "a", Z, ConvolutionKernel="H30s")
-    write_series(
-        tmp_path / "b", Z, np.zeros((24, 32, 10), np.int16), ConvolutionKernel="H70s", SeriesInstanceUID=uid
-    )
+    write_series(tmp_path / "b", Z, np.zeros((24, 32, 10), np.int16), ConvolutionKernel="H70s", SeriesInstanceUID=uid)
     assert [(s.name, s.kept, len(s.slices)) for s in find_series(tmp_path)] == [
         ("2a", True, 10),
         ("2b", True, 10),

@@ -14,9 +14,7 @@ from ich.slice_figures import draw_abc, draw_montage, draw_slice, radiological
 mpl.use("Agg")
 
 # What the display must show: rows from front to back, columns from the patient's right to the left.
-SHOWN = np.array(
-    [["front right", "front left"], ["middle right", "middle left"], ["back right", "back left"]]
-)
+SHOWN = np.array([["front right", "front left"], ["middle right", "middle left"], ["back right", "back left"]])
 
 
 def test_a_grid_is_shown_front_up_and_right_on_the_left():
@@ -69,9 +67,7 @@ def test_montage_shows_the_lesion_and_its_neighbors():
     mask[15:20, 15:20, 5:8] = True
     use_style()
     fig = plt.figure(figsize=(6, 4))
-    draw_montage(
-        hu, {"reference": mask}, fig, spacing_mm=(0.5, 0.5), positions_mm=np.arange(12) * 5.0, simulated=True
-    )
+    draw_montage(hu, {"reference": mask}, fig, spacing_mm=(0.5, 0.5), positions_mm=np.arange(12) * 5.0, simulated=True)
     labels = [text.get_text() for ax in fig.axes for text in ax.texts if ":" in text.get_text()]
     assert labels == ["4: 15 mm", "5: 20 mm", "6: 25 mm", "7: 30 mm", "8: 35 mm", "9: 40 mm", "10: 45 mm"]
     assert fig.get_suptitle() == "simulated"

@@ -30,9 +30,7 @@ def test_one_row_per_method_and_stratum(volumes):
 
 
 def test_a_small_stratum_has_its_n_and_a_note(volumes):
-    found = (
-        agreement_table(volumes, "reference_ml", ["abc2_ml"], ["site"]).set_index("stratum").loc["site: c"]
-    )
+    found = agreement_table(volumes, "reference_ml", ["abc2_ml"], ["site"]).set_index("stratum").loc["site: c"]
     assert found["n"] == 2
     assert np.isnan(found["bias"])
     assert found["note"] == "2 pairs: no limits"

@@ -51,9 +51,7 @@ def runs(project, name="small"):
 
 
 def test_a_run_has_settings_notebooks_html_tables_and_a_manifest(project):
-    index = study.run_study(
-        planned(project, ["writes_a_table"], ["rows=4"], left_out={"02_training": "no scans"})
-    )
+    index = study.run_study(planned(project, ["writes_a_table"], ["rows=4"], left_out={"02_training": "no scans"}))
     run = project / "reports" / "small"
     assert index == run / "html" / "index.html"
     assert (run / "html" / "writes_a_table.html").is_file()
@@ -107,9 +105,7 @@ def test_of_an_input_outside_the_project_only_the_name_is_stored(project, tmp_pa
 def test_the_kernel_is_this_interpreter_whatever_the_kernelspec(project, monkeypatch):
     spec = project / "jupyter" / "kernels" / "python3"
     spec.mkdir(parents=True)
-    (spec / "kernel.json").write_text(
-        json.dumps({"argv": ["/bin/false"], "display_name": "x", "language": "python"})
-    )
+    (spec / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "x", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(project / "jupyter"))
     study.run_study(planned(project, ["names_its_interpreter"]))
     named = project / "reports" / "small" / "tables" / "interpreter.txt"
@@ -226,9 +222,7 @@ def test_a_failing_notebook_is_named_with_cell_and_error_and_resume_goes_on_from
     with pytest.raises(NotebookFailed) as failure:
         study.run_study(planned(project, notebooks))
     run = project / "reports" / "small"
-    assert "fails_when_told failed in cell 3 of 3 (raise): ValueError: case 017: mask shape" in str(
-        failure.value
-    )
+    assert "fails_when_told failed in cell 3 of 3 (raise): ValueError: case 017: mask shape" in str(failure.value)
     assert '----> 2     raise ValueError("case 017' in str(failure.value)
     assert str(run / "notebooks" / "fails_when_told.ipynb") in str(failure.value)
     assert (run / "notebooks" / "fails_when_told.ipynb").is_file()
@@ -255,9 +249,7 @@ def test_resume_runs_a_changed_notebook_again_and_all_after_it(project, capsys):
 
 
 def test_a_dead_kernel_is_said_to_be_dead(project):
-    with pytest.raises(
-        NotebookFailed, match=r"kills_its_kernel failed in cell 3 of 3 \(kill\): the kernel died"
-    ):
+    with pytest.raises(NotebookFailed, match=r"kills_its_kernel failed in cell 3 of 3 \(kill\): the kernel died"):
         study.run_study(planned(project, ["kills_its_kernel"]))
 
 
@@ -282,9 +274,7 @@ def test_a_run_folder_that_cannot_be_made_is_said_before_the_start(project):
 def test_two_studies_cannot_share_a_run_folder(project):
     lock = project / "reports" / ".small.lock"
     lock.parent.mkdir()
-    hold = (
-        "import fcntl,sys;f=open(sys.argv[1],'w');f.write('4711');f.flush();fcntl.flock(f,2);print();input()"
-    )
+    hold = "import fcntl,sys;f=open(sys.argv[1],'w');f.write('4711');f.flush();fcntl.flock(f,2);print();input()"
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
@@ -307,9 +297,7 @@ def test_a_folder_input_is_hashed_by_names_and_contents(tmp_path):
     assert describe_input(tmp_path) == {"sha256": expected, "files": 2}
 
 
-@pytest.mark.parametrize(
-    "profile", sorted(path.stem for path in (ROOT / "notebooks" / "profiles").glob("*.yaml"))
-)
+@pytest.mark.parametrize("profile", sorted(path.stem for path in (ROOT / "notebooks" / "profiles").glob("*.yaml")))
 def test_the_profiles_fit_the_notebooks(profile, tmp_path):
     found = study.read_profile(profile, ROOT / "notebooks")
     (tmp_path / "masks").mkdir()

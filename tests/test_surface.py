@@ -57,9 +57,7 @@ def test_box_has_the_area_of_its_faces_less_its_rounded_edges():
 def test_unequal_layers_stretch_the_mantle_only():
     padded = np.zeros((4, 12, 12), dtype=bool)
     padded[1:3, 1:-1, 1:-1] = True
-    even, uneven = (
-        area_elements(padded, (1.0, 1.0), np.array([2.0, step, 2.0])).weights.sum() for step in (2, 9)
-    )
+    even, uneven = (area_elements(padded, (1.0, 1.0), np.array([2.0, step, 2.0])).weights.sum() for step in (2, 9))
     assert uneven - even == pytest.approx(7 * (4 * 9 + 4 * math.sqrt(0.5)))
 
 

@@ -89,7 +89,9 @@ def test_split_without_blood_is_an_error(discs, tmp_path):
 
 def test_mask_on_another_grid_names_the_case(discs, tmp_path):
     folder, cases = discs
-    nibabel.save(nibabel.Nifti1Image(np.ones((80, 90, 6), np.uint8), np.diag([-2.0, -2.0, 5.0, 1.0])), tmp_path / "m.nii.gz")
+    nibabel.save(
+        nibabel.Nifti1Image(np.ones((80, 90, 6), np.uint8), np.diag([-2.0, -2.0, 5.0, 1.0])), tmp_path / "m.nii.gz"
+    )
     rows = cases[:1].assign(image=str(folder / "0.nii.gz"), reference_mask="m.nii.gz")
     with pytest.raises(ValueError, match=r"case 0: shape \(90, 90, 6\).*\(80, 90, 6\)"):
         train.load_slices(rows, tmp_path, SETTINGS, CPU)

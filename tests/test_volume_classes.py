@@ -106,10 +106,5 @@ def test_expansion_depends_on_independent_errors(seed):
     rng = np.random.default_rng(seed)
     truth = rng.uniform(5, 29, 12)
     measured = truth * rng.lognormal(0, 0.2, 12)
-    hits = [
-        expanded(measured[i], truth[i] * measured[j] / truth[j])
-        for i in range(12)
-        for j in range(12)
-        if i != j
-    ]
+    hits = [expanded(measured[i], truth[i] * measured[j] / truth[j]) for i in range(12) for j in range(12) if i != j]
     assert false_expansion(measured, truth, n_resamples=10).repeated_share == pytest.approx(np.mean(hits))

@@ -59,9 +59,7 @@ def monai_runs(reference: np.ndarray, predicted: np.ndarray) -> dict:
         "MONAI IoU": lambda: monai_metrics.compute_iou(*pair),
         "MONAI HD": lambda: hausdorff(*pair, **options),
         "MONAI HD95": lambda: hausdorff(*pair, percentile=95, **options),
-        "MONAI ASSD": lambda: monai_metrics.compute_average_surface_distance(
-            *pair, symmetric=True, **options
-        ),
+        "MONAI ASSD": lambda: monai_metrics.compute_average_surface_distance(*pair, symmetric=True, **options),
         "MONAI NSD 1 mm, area": lambda: surface_dice(*pair, [1.0], use_subvoxels=True, **options),
         "MONAI NSD 2 mm, area": lambda: surface_dice(*pair, [2.0], use_subvoxels=True, **options),
     }
@@ -70,9 +68,7 @@ def monai_runs(reference: np.ndarray, predicted: np.ndarray) -> dict:
 def machine() -> str:
     """Processor and number of cores."""
     info = Path("/proc/cpuinfo")
-    names = [
-        line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-    ]
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
@@ -99,9 +95,7 @@ def main() -> None:
         rows.append((f"{len(masks)} mask files to a table, 2 processes", *seconds, 15000))
     table = pd.DataFrame(rows, columns=["task", "min_ms", "median_ms", "limit_ms"]).round(1)
     table["machine"] = machine()
-    table["versions"] = f"Python {platform.python_version()}, " + ", ".join(
-        f"{p} {version(p)}" for p in PACKAGES
-    )
+    table["versions"] = f"Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in PACKAGES)
     table.to_csv(ROOT / "reports" / "checks" / "bench_measure.csv", index=False)
     print(table.iloc[:, :4].to_string(index=False, na_rep=""))
     print(f"MONAI over ours (median): {total / ours:.1f}")

@@ -44,9 +44,7 @@ def measured() -> pd.DataFrame:
     tilt = table["tilt_deg"].abs()
     return table.assign(
         volume_ml_group=volume_group(table["volume_ml"]),
-        components=np.select(
-            [table["n_components"] == 1, table["n_components"] == 2], ["1", "2"], "3 or more"
-        ),
+        components=np.select([table["n_components"] == 1, table["n_components"] == 2], ["1", "2"], "3 or more"),
         tilt=np.select([tilt < 0.5, tilt <= 15], ["none", "up to 15 degrees"], "over 15 degrees"),
     )
 

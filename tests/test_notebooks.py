@@ -1,0 +1,164 @@
+"""The committed notebooks run, their check cells print what is committed, and the demo reaches its aims."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from ich import tables
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+CHECK = "nbval-check-output"
+
+
+def nbval(folder: Path, *paths: Path, timeout: int = 1200, **environment: str) -> subprocess.CompletedProcess:
+    """Re-run notebooks and compare the outputs of their check cells."""
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    options = ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={timeout}", "-p", "no:cacheprovider", "-q"]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-c", folder / "pytest.ini", *options, *paths],
+        cwd=folder,
+        env={**os.environ, "CI": "true", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def workbook(folder: Path) -> Path:
+    """A copy of the notebooks beside the test data they read; their default run folder then lies in the copy."""
+    (folder / "notebooks").mkdir(parents=True)
+    for path in NOTEBOOKS:
+        shutil.copy(path, folder / "notebooks")
+    shutil.copytree(ROOT / "tests" / "data", folder / "tests" / "data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory) -> Path:
+    """Run folder of the demo study, made by nbval from the committed notebooks: some minutes, most of them training."""
+    folder = workbook(tmp_path_factory.mktemp("workbook"))
+    result = nbval(folder, *sorted((folder / "notebooks").glob("*.ipynb")))
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+    return folder / "reports" / "demo"
+
+
+@pytest.mark.slow
+def test_committed_notebooks_run_and_their_check_cells_hold(demo):
+    """Minutes: the demo network is trained on the way."""
+    assert (demo / "tables" / "answer.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "wanted"), [("parenchymal", 0.85), ("ventricular", 0.70)])
+def test_demo_network_reaches_its_aims(demo, kind, wanted):
+    """Uses the demo run; the aims are those of the project, on simulated scans."""
+    found = pd.read_csv(demo / "tables" / "dice_by_type.csv").query("reader == 'network'").set_index("hemorrhage_type")
+    assert found.loc[kind, "mean"] >= wanted
+
+
+@pytest.mark.slow
+def test_every_table_of_the_demo_has_its_schema(demo):
+    """Uses the demo run."""
+    for name in tables.SCHEMAS:
+        tables.read(demo / "tables" / f"{name}.csv")
+
+
+@pytest.mark.slow
+def test_test_patients_were_never_trained_on(demo):
+    """Uses the demo run."""
+    splits = tables.read(demo / "tables" / "splits.csv")
+    measured = tables.read(demo / "tables" / "measurements.csv")
+    assert set(measured["case_id"]) == set(splits.query("split == 'test'")["case_id"])
+    elsewhere = set(splits.query("split != 'test'")["patient_id"])
+    assert not elsewhere & set(measured["patient_id"])
+
+
+@pytest.mark.slow
+def test_a_real_head_is_segmented_with_the_demo_network(demo, shared_data, tmp_path):
+    """Uses the demo run's weights on a GE scan without bleeding: the mask lies on the scan's own grid."""
+    from ich.case import segment
+    from ich.scan import read_mask, read_scan
+
+    result = segment(shared_data / "dicom" / "ge_head", tmp_path, demo / "model")
+    labels, grid = read_mask(tmp_path / "mask.nii.gz")
+    scan = read_scan(shared_data / "dicom" / "ge_head")
+    assert labels.shape == scan.hu.shape == (512, 512, 28)
+    assert grid.positions_mm == pytest.approx(scan.grid.positions_mm)
+    assert result["volume_ml"] == pytest.approx(grid.volume_ml(labels > 0), abs=1e-6)
+    assert abs(result["tilt_deg"]) == pytest.approx(18.5, abs=0.05)
+    assert any("simulated" in text for text in result["warnings"])
+    page = (tmp_path / "case.html").read_text()
+    assert "Research use only" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_keep_outputs_of_check_cells_alone(path):
+    notebook = nbformat.read(path, 4)
+    checks = 0
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and CHECK in cell.metadata.get("tags", []):
+            checks += 1
+            assert cell.outputs, f"{cell.id} has no output to compare with"
+            assert all(output.output_type == "stream" for output in cell.outputs)
+        elif cell.cell_type == "code":
+            assert not cell.outputs, f"{cell.id} keeps outputs"
+    assert checks
+    assert "parameters" in next(cell for cell in notebook.cells if cell.cell_type == "code").metadata["tags"]
+    assert len(notebook.cells) <= 40
+    assert not any(line.startswith(("def ", "class ")) for cell in notebook.cells for line in cell.source.splitlines())
+
+
+@pytest.fixture
+def check_notebook(tmp_path) -> Path:
+    """The imports and the check cell of 04 alone."""
+    folder = workbook(tmp_path / "book")
+    source = nbformat.read(folder / "notebooks" / "04_agreement.ipynb", 4)
+    kept = [cell for cell in source.cells if cell.id == "check"]
+    imports = nbformat.v4.new_code_cell(
+        "import numpy as np\nimport pandas as pd\n\nfrom ich import agreement\nfrom ich.abc2 import abc2"
+    )
+    source.cells = [imports, *kept]
+    path = folder / "notebooks" / "check.ipynb"
+    nbformat.write(source, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("module", "before", "after"),
+    [
+        ("abc2", None, None),
+        ("abc2", "self.b_mm * self.c_mm / 2000", "self.b_mm * self.c_mm / 1980"),
+        ("bland_altman", "multiplier: float = 1.96", "multiplier: float = 2.0"),
+    ],
+    ids=["unchanged", "ABC/2 by 1 %", "1.96 to 2"],
+)
+def test_check_cells_notice_a_changed_formula(check_notebook, tmp_path, module, before, after):
+    changed = tmp_path / "changed"
+    shutil.copytree(ROOT / "ich", changed / "ich", ignore=shutil.ignore_patterns("__pycache__"))
+    path = changed / "ich" / f"{module}.py"
+    if before is not None:
+        text = path.read_text()
+        assert before in text
+        path.write_text(text.replace(before, after))
+    result = nbval(check_notebook.parents[1], check_notebook, PYTHONPATH=str(changed))
+    assert (result.returncode == 0) == (before is None), result.stdout[-3000:]
+
+
+@pytest.mark.slow
+def test_real_masks_alone_get_their_report(shared_data, tmp_path):
+    """Half a minute: 258 real masks are read and measured twice."""
+    command = ["study", "masks", "--set", f"masks={shared_data / 'masks' / 'hemseg'}", "--reports", tmp_path]
+    subprocess.run([sys.executable, "-m", "ich.cli", *command], check=True, capture_output=True)
+    run = tmp_path / "masks"
+    assert len(tables.read(run / "tables" / "measurements.csv")) == 258
+    page = (run / "html" / "index.html").read_text()
+    assert "no scans to train" in page
+    assert str(shared_data) not in page + (run / "manifest.json").read_text()
