@@ -91,7 +91,7 @@ def test_readme_numbers_stand_in_the_demo_tables():
     assert marks, "README quotes no number"
     for table, column, key, shown in marks:
         rows = list(csv.DictReader((ROOT / "reports" / "demo" / "tables" / f"{table}.csv").open()))
-        wanted = dict(part.split("=", 1) for part in key.split(",")) if key else {}
+        wanted = dict(part.split("=", 1) for part in key.split(";")) if key else {}
         found = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
         assert len(found) == 1, f"{table}: {len(found)} rows have {key}"
         digits = len(shown.partition(".")[2])

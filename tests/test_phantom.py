@@ -5,11 +5,23 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from ich import phantom
 from ich.scan import read_mask, read_scan
 
 SIZE = 128
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As the workers render: one thread sums in one order, so that HU are equal to the last digit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    yield
+    torch.set_flush_denormal(False)
+    torch.set_num_threads(before)
 
 
 @cache
