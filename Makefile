@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 REPORT := reports/demo/html/index.html
-SOURCES := $(wildcard ich/*.py ich/templates/* notebooks/*.ipynb notebooks/profiles/demo.yaml)
+SOURCES := $(wildcard ich/*.py ich/templates/* ich/templates/report/* notebooks/*.ipynb notebooks/profiles/demo.yaml)
 
 .PHONY: help install study test lint bench clean
 

@@ -36,12 +36,12 @@ class Settings:
     classes : background, parenchymal, ventricular, subarachnoid.
     """
 
-    pixel_mm: float = 1.5
-    size: int = 144
+    pixel_mm: float = 1.7
+    size: int = 128
     neighbors: int = 1
     brain_window: tuple[float, float] = (-20.0, 100.0)
     bone_window: tuple[float, float] = (60.0, 260.0)
-    channels: tuple[int, ...] = (16, 32, 64, 128)
+    channels: tuple[int, ...] = (12, 24, 48, 96)
     strides: tuple[int, ...] = (1, 2, 2)
     classes: int = 4
 

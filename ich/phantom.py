@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -216,17 +217,29 @@ def make_case(seed: int, index: int, size: int = 256, device: str = "cpu") -> Ca
     )
 
 
-def _write_case(out: Path, seed: int, index: int, size: int, device: str) -> dict:
-    """Write one case unless it is there; its row is written last and marks it complete."""
+@contextmanager
+def _rendering():
+    """One thread, so that sums have one order, and no denormals, which are slow; as before afterwards."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+
+
+def _write_case(out: Path, seed: int, index: int, size: int, device: str) -> dict:
+    """Write one case unless it is there; its row is written last and marks it complete."""
     key = {"seed": seed, "index": index, "size": size, "version": VERSION}
     row_path = out / "rows" / f"phantom-{index:04d}.json"
     if row_path.is_file():
         row = json.loads(row_path.read_text())
         if row.pop("key") == key:
             return row
-    case = make_case(seed, index, size, device)
+    with _rendering():
+        case = make_case(seed, index, size, device)
     paths = {name: f"{name}/{case.case_id}.nii.gz" for name in ("images", "masks", "second_reader")}
     write_scan(out / paths["images"], case.hu, case.grid)
     write_mask(out / paths["masks"], case.labels, case.grid)

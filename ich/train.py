@@ -54,13 +54,13 @@ class Recipe:
     `positive_share` of each batch holds blood: most slices of a head show none.
     """
 
-    steps: int = 900
-    batch_size: int = 12
+    steps: int = 660
+    batch_size: int = 10
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     positive_share: float = 0.6
     ema_decay: float = 0.99
-    validate_every: int = 150
+    validate_every: int = 220
     seed: int = 0
 
 

@@ -90,7 +90,8 @@ def test_readme_numbers_stand_in_the_demo_tables():
     marks = re.findall(r"<!-- (\w+):(\w+):([^>]*?) -->(-?[\d.]+)", (ROOT / "README.md").read_text())
     assert marks, "README quotes no number"
     for table, column, key, shown in marks:
-        rows = list(csv.DictReader((ROOT / "reports" / "demo" / "tables" / f"{table}.csv").open()))
+        path = ROOT / "reports" / "demo" / "tables" / f"{table}.csv"
+        rows = list(csv.DictReader(path.read_text().splitlines()))
         wanted = dict(part.split("=", 1) for part in key.split(";")) if key else {}
         found = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
         assert len(found) == 1, f"{table}: {len(found)} rows have {key}"

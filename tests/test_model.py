@@ -72,7 +72,7 @@ def test_weights_carry_their_settings(tmp_path):
     loaded, settings, card = model.load_weights(tmp_path, CPU)
     assert settings == SETTINGS
     assert card["trained_on"] == "nothing"
-    image = torch.rand(1, 4, 144, 144)
+    image = torch.rand(1, 4, 128, 128)
     torch.testing.assert_close(loaded(image), network(image))
 
 
