@@ -91,31 +91,42 @@ def hematoma_field(rng: np.random.Generator, volume_ml: float, spacing_mm: float
     radius = (volume_ml * 1000 * 0.75 / np.pi) ** (1 / 3)
     reach = int(np.ceil(2.9 * radius / spacing_mm)) + 4
     axis = np.arange(-reach, reach + 1) * spacing_mm
-    n_lobes = 1 + rng.poisson(0.9 + 0.55 * np.log1p(volume_ml))
+    # From smooth and round (0) to branching (1): most real hematomas are compact, some are anything but.
+    irregular = rng.beta(1.0, 2.0)
+    n_lobes = 1 + rng.poisson(irregular * (1.5 + 1.2 * np.log1p(volume_ml)))
+    n_satellites = rng.choice([0, 1, 2, 3], p=[0.62, 0.2, 0.12, 0.06])
+    flatness = rng.uniform(2, 7)  # exponent across slices: 2 an ellipsoid, larger a body with flat ends
     main = rng.normal(0, 1, 3) * (1.0, 1.5, 0.8)
     main /= np.linalg.norm(main)
+    parts = [axis[:, None, None], axis[None, :, None], axis[None, None, :]]
     field = np.full((axis.size,) * 3, -np.inf, np.float32)
-    elongation = rng.uniform(0.15, 0.7)
-    for number in range(n_lobes):
+    for number in range(n_lobes + n_satellites):
         size = radius * (1.0 if number == 0 else rng.uniform(0.35, 0.8))
-        along = main * rng.normal(0, elongation) * radius * 1.5
-        center = np.zeros(3) if number == 0 else along + rng.normal(0, 0.42, 3) * radius
-        scale = np.exp(rng.normal(0, 0.24, 3) + np.log([1, 1.15, 0.95]))
-        rotation = np.linalg.qr(rng.normal(0, 1, (3, 3)))[0]
+        along = main * rng.normal(0, 0.2 + 1.0 * irregular) * radius * 1.5
+        center = np.zeros(3) if number == 0 else along + rng.normal(0, 0.2 + 0.45 * irregular, 3) * radius
+        if number >= n_lobes:
+            direction = main * rng.choice([-1, 1]) + rng.normal(0, 0.5, 3)
+            center = direction / np.linalg.norm(direction) * rng.uniform(1.5, 2.3) * radius
+            size = radius * rng.uniform(0.2, 0.42)
+        scale = np.exp(rng.normal(0, 0.2, 3) + np.log([1, 1.15, 0.95]))
+        if number == 0:
+            turn = rng.uniform(0, np.pi)
+            rotation = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+        else:
+            rotation = np.linalg.qr(rng.normal(0, 1, (3, 3)))[0]
         # |M (p - center)|^2 by axis sums: three full arrays instead of a full matrix product
         matrix = rotation / (size * scale)
-        parts = [axis[:, None, None], axis[None, :, None], axis[None, None, :]]
         squared = np.zeros_like(field)
-        for row in matrix.T:
-            line = sum(row[a] * (parts[a] - center[a]) for a in range(3))
-            squared += (line * line).astype(np.float32)
-        np.maximum(field, 1 - np.sqrt(squared), out=field)
+        for axis_number, row in enumerate(matrix.T):
+            line = sum(row[a] * (parts[a] - center[a]) for a in range(3)).astype(np.float32)
+            squared += np.abs(line) ** np.float32(flatness) if number == 0 and axis_number == 2 else line * line
+        np.maximum(field, (1 - np.sqrt(squared)) * (size / radius if number >= n_lobes else 1), out=field)
     rough = smooth_noise(rng, field.shape, max(1.5, 0.38 * radius / spacing_mm))
     fine = smooth_noise(rng, field.shape, max(1.0, 0.15 * radius / spacing_mm))
-    field += np.float32(rng.uniform(0.10, 0.24)) * rough + np.float32(rng.uniform(0.03, 0.09)) * fine
+    field += np.float32(0.06 + 0.30 * irregular) * rough + np.float32(rng.uniform(0.03, 0.09)) * fine
     # Far satellites of pure noise would be spots anywhere; the field falls off with distance instead.
     distance = np.sqrt(sum(part**2 for part in parts)) / radius
-    return field - 0.12 * np.maximum(distance - 1.2, 0).astype(np.float32) ** 2, axis
+    return field - 0.12 * np.maximum(distance - 1.8, 0).astype(np.float32) ** 2, axis
 
 
 def fill_to_volume(

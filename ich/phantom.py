@@ -20,7 +20,7 @@ from ich.head import Head, draw_head, pushed, tissue_hu
 from ich.scan import Grid, write_mask, write_scan
 from ich.scanner import Acquisition, blur, degrade, draw_acquisition
 
-VERSION = 1  # raised when the same seed would give other scans; written cases of another version are made anew
+VERSION = 2  # raised when the same seed would give other scans; written cases of another version are made anew
 TYPE_SHARES = {"parenchymal": 0.62, "ventricular": 0.12, "subarachnoid": 0.10, "mixed": 0.16}
 FOLLOW_UP_EVERY = 8  # the last of every eight indices is a later scan of the patient before it
 
