@@ -12,11 +12,12 @@ Modules, each importing only from those before it:
 - series: DICOM files to series
 - dicom: a DICOM series to a scan
 - scan: one CT in, one mask out
+- skull_base: skull base, face and neck of the head template
 - anatomy: head template of the embedded cohort
-- bleeds: what a simulated bleed is
-- head: a simulated head without a bleed
-- bleeding: where a simulated head bleeds
+- head: a simulated patient's head
+- bleeds: where and how it bleeds
 - scanner: a simulated scanner
+- render: head and bleeds to slices
 - phantom: simulated cases
 - components: connected parts of a mask
 - hull: diameters of an outline

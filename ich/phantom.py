@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,18 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from ich.anatomy import OUTSIDE_MM, Template, template
-from ich.bleeding import draw_bleeds
-from ich.bleeds import FINE_MM, Bleed
-from ich.head import Head, draw_head, pushed, tissue_hu
+from ich import bleeds
+from ich.anatomy import Field, template
+from ich.bleeds import Bleed
+from ich.head import Head, draw_head
+from ich.render import render
 from ich.scan import Grid, write_mask, write_scan
 from ich.scanner import Acquisition, blur, degrade, draw_acquisition
 
-VERSION = 2  # raised when the same seed would give other scans; written cases of another version are made anew
+VERSION = 3  # raised when a seed gives other scans than before: written cases of another version are made anew
 TYPE_SHARES = {"parenchymal": 0.62, "ventricular": 0.12, "subarachnoid": 0.10, "mixed": 0.16}
 FOLLOW_UP_EVERY = 8  # the last of every eight indices is a later scan of the patient before it
+VISIBLE_HU = 43.0  # noise-free HU that blood in CSF needs to be outlined
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,133 +49,119 @@ class Case:
     scan_date: str
 
 
-def _near(points_mm: torch.Tensor, part: Bleed) -> tuple[slice, slice] | None:
-    """Rows and columns of a plane of points (I, J, 3) that lie in a bleed's box; None if none does."""
-    low = torch.as_tensor(part.low_mm, dtype=torch.float32, device=points_mm.device)
-    high = low + (torch.tensor(part.share.shape, device=points_mm.device) - 1) * FINE_MM
-    # A plane is affine in i and j, so every fourth point tells the box to within four pixels.
-    inside = ((points_mm[::4, ::4] >= low - 4) & (points_mm[::4, ::4] <= high + 4)).all(-1)
-    rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
-    if not len(rows):
-        return None
-    return (
-        slice(max(0, 4 * int(rows[0]) - 4), 4 * int(rows[-1]) + 5),
-        slice(max(0, 4 * int(columns[0]) - 4), 4 * int(columns[-1]) + 5),
-    )
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """Whose head it is, with its bleeds at the time of a scan."""
+
+    patient_id: str
+    hemorrhage_type: str
+    head: Head
+    parts: tuple[Bleed, ...]
+    scan_date: str
 
 
-def _sample_box(values: torch.Tensor, low_mm: np.ndarray, points_mm: torch.Tensor) -> torch.Tensor:
-    """Trilinear values of fine-grid arrays (C, X, Y, Z) at head points (..., 3); zero beyond the box."""
-    device = points_mm.device
-    size = torch.tensor(values.shape[1:], device=device) - 1
-    low = torch.as_tensor(low_mm, dtype=torch.float32, device=device)
-    unit = ((points_mm - low) / FINE_MM / size * 2 - 1).flip(-1)
-    found = F.grid_sample(values[None], unit.reshape(1, 1, 1, -1, 3), padding_mode="zeros", align_corners=True)
-    return found.reshape(len(values), *points_mm.shape[:-1])
+def _owner(index: int) -> int:
+    """Index of the case whose patient this case is: its own, or that of the case before if it is a follow-up."""
+    return index - 1 if index % FOLLOW_UP_EVERY == FOLLOW_UP_EVERY - 1 else index
 
 
-def _warped(head: Head, points_mm: torch.Tensor, mass: tuple[np.ndarray, float] | None) -> torch.Tensor:
-    """MNI points (I, J, 3) of a plane of head points: the smooth warp is evaluated at every fourth pixel."""
-    # `_render` gives 4 n + 1 rows and columns, so that the corners of the coarse plane are those of the fine one.
-    coarse = points_mm[::4, ::4]
-    source = coarse if mass is None else pushed(coarse, *mass)
-    moved = head.to_template(source).permute(2, 0, 1)[None]
-    return F.interpolate(moved, points_mm.shape[:2], mode="bilinear", align_corners=True)[0].permute(1, 2, 0)
+def hemorrhage_type(seed: int, index: int) -> str:
+    """Type of case `index`: parenchymal, ventricular, subarachnoid or mixed."""
+    rng = np.random.default_rng([seed, _owner(index), 0])
+    return str(rng.choice(list(TYPE_SHARES), p=list(TYPE_SHARES.values())))
 
 
-def _near_head(maps: Template, mni: torch.Tensor) -> torch.Tensor:
-    """Which points (I, J) of a plane lie in the head or its rest: air around it need not be looked up."""
-    coarse = maps.sample(mni[::8, ::8])[OUTSIDE_MM] < 32
-    grown = F.max_pool2d(coarse[None, None].float(), 3, stride=1, padding=1)
-    return F.interpolate(grown, mni.shape[:2], mode="nearest")[0, 0] > 0
+def draw_patient(seed: int, index: int, maps: Field) -> Patient:
+    """The patient of case `index`; a follow-up has the head and hematoma of the case before, grown or shrunk."""
+    owner = _owner(index)
+    kind = hemorrhage_type(seed, index)
+    rng = np.random.default_rng([seed, owner, 1])
+    later = np.random.default_rng([seed, index, 2])
+    growth = float(np.exp(later.normal(0.1, 0.3))) if owner != index else 1.0
+    day = np.datetime64("2019-01-01") + int(rng.integers(0, 365))
+    if owner != index:
+        day += int(later.integers(1, 6))
+    wide_csf = {"parenchymal": (0.0, 0.0), "subarachnoid": (0.7, 1.3)}.get(kind, (0.4, 1.0))
+    head = draw_head(rng, wide_csf=float(rng.uniform(*wide_csf)))
+    parts: list[Bleed] = []
+    both = kind == "mixed" and rng.random() < 0.2
+    with_sah = kind == "subarachnoid" or both or (kind == "mixed" and rng.random() < 0.25)
+    with_ivh = kind == "ventricular" or both or (kind == "mixed" and not with_sah)
+    if kind in ("parenchymal", "mixed"):
+        part, head = bleeds.parenchymal(rng, head, maps, growth, deep=with_ivh)
+        parts.append(part)
+    if with_ivh:
+        parts.append(bleeds.ventricular(rng, head, maps, growth, parts))
+    if with_sah:
+        parts.append(bleeds.subarachnoid(rng, head, maps, growth, parts))
+    return Patient(f"simulated-{owner:04d}", kind, head, tuple(parts), str(day))
 
 
-def _render(
-    head: Head,
-    parts: list[Bleed],
-    acquisition: Acquisition,
-    maps: Template,
-    random: torch.Generator,
-    device: str,
-):
-    """HU (K, H, W) and shares of blood by label (3, K, H, W), float32, foot to head."""
-    size, n = acquisition.size, len(acquisition.steps_mm)
-    hu = torch.full((n, size, size), -1000.0, device=device)
-    shares = torch.zeros((3, n, size, size), device=device)
-    half = (size - 1) / 2
-    # The head with its scalp and rest reaches about 86 x 112 mm from its center.
-    reach = np.array([88, 116]) / acquisition.pixel_mm
-    middle = half - acquisition.center_mm[:2] / acquisition.pixel_mm
-    boxes = []
-    for m, r in zip(middle, reach, strict=True):
-        start = max(0, int(m - r))
-        boxes.append(slice(start, start + (min(size, int(m + r) + 1) - start - 1) // 4 * 4 + 1))
-    largest = max((part for part in parts if part.label == 1), key=lambda part: part.volume_ml, default=None)
-    blobs = []
-    for part in parts:
-        layers = [torch.from_numpy(part.share)]
-        texture = torch.randn((1, 1, *[s // 6 + 2 for s in part.share.shape]), generator=random)
-        layers.append(
-            F.interpolate(texture, part.share.shape, mode="trilinear", align_corners=True)[0, 0] * part.texture
-        )
-        if part.edema_mm is not None:
-            layers.append(torch.exp(-((torch.from_numpy(part.edema_mm) / part.edema_width_mm) ** 2)))
-        blobs.append(torch.stack(layers).to(device))
-    mass = None
-    if largest is not None and largest.volume_ml > 3:
-        where = np.argwhere(largest.share > 0.5)
-        mass = (largest.low_mm + where.mean(0) * FINE_MM, largest.volume_ml)
+def _outline(
+    shares: torch.Tensor,
+    hu: torch.Tensor,
+    level: float | torch.Tensor = 0.5,
+    visible_hu: float | torch.Tensor = VISIBLE_HU,
+) -> torch.Tensor:
+    """Labels (K, I, J) from shares of blood (3, K, I, J): where blood prevails, its largest kind.
 
-    n_sub = 2
-    for k in range(n):
-        total = torch.zeros((boxes[0].stop - boxes[0].start, boxes[1].stop - boxes[1].start), device=device)
-        for sub in range(n_sub):
-            shift = ((sub + 0.5) / n_sub - 0.5) * float(acquisition.thickness_mm[k])
-            points = acquisition.points(k, shift, boxes[0], boxes[1], device)
-            mni = _warped(head, points, mass)
-            inside = _near_head(maps, mni)
-            found = maps.sample(mni[inside])
-            value = torch.full(inside.shape, -1000.0, device=device)
-            value[inside] = tissue_hu(head, found, mni[inside])
-            outside = torch.full(inside.shape, 99.0, device=device)
-            outside[inside] = found[OUTSIDE_MM]
-            for part, blob in zip(parts, blobs, strict=True):
-                near = _near(points, part)
-                if near is None:
-                    continue
-                layer = _sample_box(blob, part.low_mm, points[near])
-                here = value[near]
-                if part.edema_mm is not None:
-                    here = here - 10 * layer[2] * (outside[near] < -2) * (here > 12)
-                value[near] = here * (1 - layer[0]) + (part.hu + layer[1]) * layer[0]
-                shares[part.label - 1, k, boxes[0], boxes[1]][near] += layer[0] / n_sub
-            total += value.clamp(-1000, 1600)
-        hu[k, boxes[0], boxes[1]] = total / n_sub
-    return hu, shares
+    Thin blood in sulci and ventricles is outlined where it is bright: noise-free `hu` is above `visible_hu` and no
+    neighbor belongs to bone.
+    """
+    total = shares.sum(0)
+    seen = (hu > visible_hu) & (F.max_pool2d(hu[:, None], 3, 1, 1)[:, 0] < 95)
+    in_csf = shares[1:].sum(0) > shares[0]
+    blood = torch.where(in_csf, (total > level - 0.1) & seen, total > level)
+    return torch.where(blood, shares.argmax(0) + 1, 0).to(torch.uint8)
 
 
-def _outline(shares: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-    """Labels (K, H, W) from shares of blood by label (3, K, H, W): where blood prevails, its largest kind."""
-    first, second, third = shares
-    largest = torch.where(third > torch.maximum(first, second), 3, torch.where(second > first, 2, 1))
-    return torch.where(first + second + third > level, largest, 0).to(torch.uint8)
-
-
-def _second_reader(shares: torch.Tensor, rng: np.random.Generator, random: torch.Generator) -> torch.Tensor:
+def _second_reader(
+    shares: torch.Tensor, hu: torch.Tensor, rng: np.random.Generator, random: torch.Generator, pixel_mm: float
+) -> torch.Tensor:
     """Another reader's outline: a bias of the edge, slow differences along it, and now and then a missed end slice."""
     n, h, w = shares.shape[1:]
-    smoothed = torch.stack([blur(part, 1.2) for part in shares])
-    wobble = torch.randn((1, 1, n, h // 12 + 2, w // 12 + 2), generator=random).to(shares.device)
+    smoothed = torch.stack([blur(part, 1.0 / pixel_mm) for part in shares])
+    coarse = [round(length * pixel_mm / 11) + 2 for length in (h, w)]
+    wobble = torch.randn((1, 1, n, *coarse), generator=random).to(shares.device)
     wobble = F.interpolate(wobble, (n, h, w), mode="trilinear", align_corners=False)[0, 0]
-    labels = _outline(smoothed, (0.5 + rng.normal(0, 0.06) + 0.13 * wobble).clamp(0.15, 0.85))
+    level = (0.5 + rng.normal(0, 0.06) + 0.13 * wobble).clamp_(0.15, 0.85)
+    visible = VISIBLE_HU + rng.normal(0, 1.5) + 3.0 * wobble
+    labels = _outline(smoothed, hu, level, visible)
     blood = torch.nonzero((labels > 0).flatten(1).any(1)).flatten()
     if len(blood) > 4 and rng.random() < 0.25:
         labels[int(blood[0] if rng.random() < 0.5 else blood[-1])] = 0
     return labels
 
 
-def _kind(rng: np.random.Generator) -> str:
-    return str(rng.choice(list(TYPE_SHARES), p=list(TYPE_SHARES.values())))
+def _read_twice(
+    hu: torch.Tensor, shares: torch.Tensor, acquisition: Acquisition, rng: np.random.Generator, random: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Outlines (K, I, J) of both readers, drawn where there is blood."""
+    n, h, w = hu.shape
+    labels, second = (torch.zeros((n, h, w), dtype=torch.uint8, device=hu.device) for _ in range(2))
+    blood = torch.nonzero(shares.amax(0) > 0.05)
+    if len(blood):
+        reach = torch.tensor([1, *2 * [round(6 / acquisition.pixel_mm)]], device=hu.device)
+        low = (blood.amin(0) - reach).clamp(min=0).tolist()
+        high = (blood.amax(0) + reach + 1).tolist()
+        cut = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        seen = blur(hu[cut], acquisition.blur_mm / acquisition.pixel_mm)
+        labels[cut] = _outline(shares[(slice(None), *cut)], seen)
+        second[cut] = _second_reader(shares[(slice(None), *cut)], seen, rng, random, acquisition.pixel_mm)
+    return labels, second
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread, so that sums have one order, and no denormals, which are slow; threads as before afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
 
 
 def make_case(seed: int, index: int, size: int = 256, device: str = "cpu") -> Case:
@@ -185,49 +174,34 @@ def make_case(seed: int, index: int, size: int = 256, device: str = "cpu") -> Ca
     ----------
     size : pixels on a side; the field of view is 222 to 250 mm whatever the size.
     """
-    follow_up = index % FOLLOW_UP_EVERY == FOLLOW_UP_EVERY - 1
-    owner = index - 1 if follow_up else index
-    patient = np.random.default_rng([seed, owner, 0])
-    visit = np.random.default_rng([seed, index, 1])
-    random = torch.Generator().manual_seed(int(visit.integers(2**62)))
     maps = template(device)
-    growth = float(np.exp(visit.normal(0.12, 0.3))) if follow_up else 1.0
-    kind = _kind(patient)
-    with torch.no_grad():
-        head = draw_head(patient)
-        parts = draw_bleeds(patient, kind, head, maps, growth)
+    visit = np.random.default_rng([seed, index, 3])
+    random = torch.Generator().manual_seed(int(visit.integers(2**62)))
+    with torch.no_grad(), _one_thread():
+        patient = draw_patient(seed, index, template("cpu"))
         acquisition = draw_acquisition(visit, size)
-        hu, shares = _render(head, parts, acquisition, maps, random, device)
-        hu = degrade(hu, acquisition, random).round().clamp(-1024, 3071)
-        labels = _outline(shares, torch.tensor(0.5, device=device))
-        second = _second_reader(shares, visit, random)
-    volumes = {label: sum(part.volume_ml for part in parts if part.label == label) for label in (1, 2, 3)}
-    day = np.datetime64("2019-01-01") + int(patient.integers(0, 365)) + (int(visit.integers(1, 6)) if follow_up else 0)
-    to_array = lambda stack, dtype: stack.permute(1, 2, 0).cpu().numpy().astype(dtype)  # noqa: E731 (K, I, J) to (I, J, K)
+        hu, shares = render(patient.head, patient.parts, acquisition, maps, device)
+        labels, second = _read_twice(hu, shares, acquisition, visit, random)
+        hu = degrade(hu, acquisition, random).round_().clamp_(-1024, 3071)
+        axis = torch.arange(size, device=device) - (size - 1) / 2
+        outside = axis[:, None] ** 2 + axis[None] ** 2 > (size / 2) ** 2
+        hu[:, outside] = acquisition.padding_hu
+    volumes = {label: sum(part.volume_ml for part in patient.parts if part.label == label) for label in (1, 2, 3)}
+
+    def to_array(stack: torch.Tensor, dtype: type) -> np.ndarray:
+        return stack.permute(1, 2, 0).cpu().numpy().astype(dtype)  # (K, I, J) to (I, J, K)
+
     return Case(
         case_id=f"phantom-{index:04d}",
-        patient_id=f"simulated-{owner:04d}",
+        patient_id=patient.patient_id,
         hu=to_array(hu, np.int16),
         labels=to_array(labels, np.uint8),
         second_reader=to_array(second, np.uint8),
         grid=acquisition.grid(),
-        hemorrhage_type=kind,
+        hemorrhage_type=patient.hemorrhage_type,
         true_volume_ml=volumes,
-        scan_date=str(day),
+        scan_date=patient.scan_date,
     )
-
-
-@contextmanager
-def _rendering():
-    """One thread, so that sums have one order, and no denormals, which are slow; as before afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(threads)
 
 
 def _write_case(out: Path, seed: int, index: int, size: int, device: str) -> dict:
@@ -238,8 +212,7 @@ def _write_case(out: Path, seed: int, index: int, size: int, device: str) -> dic
         row = json.loads(row_path.read_text())
         if row.pop("key") == key:
             return row
-    with _rendering():
-        case = make_case(seed, index, size, device)
+    case = make_case(seed, index, size, device)
     paths = {name: f"{name}/{case.case_id}.nii.gz" for name in ("images", "masks", "second_reader")}
     write_scan(out / paths["images"], case.hu, case.grid)
     write_mask(out / paths["masks"], case.labels, case.grid)
@@ -273,10 +246,12 @@ def write_cohort(out: Path, n: int, seed: int, size: int = 256, jobs: int = -1, 
     """
     for name in ("images", "masks", "second_reader", "rows"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    work = joblib.Parallel(n_jobs=jobs, return_as="generator")(
+    work = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(
         joblib.delayed(_write_case)(out, seed, index, size, device) for index in range(n)
     )
-    rows = list(tqdm(work, total=n, desc="simulated cases", mininterval=10, ascii=True))
+    rows = sorted(
+        tqdm(work, total=n, desc="simulated cases", mininterval=10, ascii=True), key=lambda row: row["case_id"]
+    )
     table = pd.DataFrame(rows)
     table.to_csv(out / "cases.csv", index=False)
     return table
