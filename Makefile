@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 REPORT := reports/demo/html/index.html
 SOURCES := $(wildcard ich/*.py ich/templates/* ich/templates/report/* notebooks/*.ipynb notebooks/profiles/demo.yaml)
 
-.PHONY: help install study test lint bench clean
+.PHONY: help install study test lint bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,13 @@ lint: $(INSTALLED)  ## check style and types
 
 bench: $(INSTALLED)  ## time what is meant to be fast
 	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+lock: $(INSTALLED)  ## resolve the dependencies anew into constraints.txt
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report .lock.json 'torch==2.13.0' -e '.[dev]'
+	$(BIN)/python -c "import json; print('# Versions that the tests passed with (Linux, CPU); constraints of make install.'); \
+	  print(*sorted('{name}=={version}'.format(**i['metadata']).lower().replace('_', '-').split('+')[0] \
+	  for i in json.load(open('.lock.json'))['install'] if i['metadata']['name'] != 'ich'), sep='\n')" > constraints.txt
+	rm .lock.json
 
 clean:  ## remove the environment and caches, keep reports
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache
