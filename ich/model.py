@@ -41,8 +41,8 @@ class Settings:
     neighbors: int = 1
     brain_window: tuple[float, float] = (-20.0, 100.0)
     bone_window: tuple[float, float] = (60.0, 260.0)
-    channels: tuple[int, ...] = (12, 24, 48, 96)
-    strides: tuple[int, ...] = (1, 2, 2)
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    strides: tuple[int, ...] = (2, 2, 2)
     classes: int = 4
 
 

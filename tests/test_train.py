@@ -54,9 +54,9 @@ def test_slices_keep_the_volume_of_the_masks(discs):
 def test_training_learns_and_repeats_itself(discs):
     folder, cases = discs
     part, held = (train.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:6], cases[6:]))
-    recipe = train.Recipe(steps=60, batch_size=6, validate_every=30, seed=3, ema_decay=0.9)
+    recipe = train.Recipe(steps=120, batch_size=6, validate_every=60, seed=3, ema_decay=0.9)
     network, history = train.train(part, held, SETTINGS, recipe)
-    assert history["step"].tolist() == [30, 60]
+    assert history["step"].tolist() == [60, 120]
     assert history["loss"].iloc[-1] < 0.5 * history["loss"].iloc[0]
     assert history["validation_dice"].max() > 0.8
     again, _ = train.train(part, held, SETTINGS, recipe)
