@@ -31,7 +31,7 @@ from ich.comparison import (
 from ich.head_to_head import compare_methods
 from ich.nonparametric import mountain, nonparametric_limits
 from ich.pairs import Pairs, only, or_note, pair
-from ich.planning import cases_for_margin, cases_for_width, margin_power, width_curve
+from ich.planning import cases_for_margin, cases_for_width, margin_power, next_study, width_curve
 from ich.regression import deming, passing_bablok
 from ich.reliability import ccc_of_sums, concordance, correlations, intraclass
 from ich.repeated import linked_pairs, reader_pairs, repeatability, repeated_limits
@@ -74,6 +74,7 @@ __all__ = [
     "margin_power",
     "mean_by_group",
     "mountain",
+    "next_study",
     "nonparametric_limits",
     "paired_absolute_errors",
     "panel",

@@ -62,11 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     agree.add_argument("--method", required=True, metavar="COL", help="column of the method's volumes, ml")
     agree.add_argument("--out", type=Path, required=True, help="result to write (JSON)")
 
-    evaluate = command("evaluate", _evaluate, "predicted masks against reference masks of the same names")
+    evaluate = command("evaluate", _evaluate, "report of predicted masks against reference masks of the same names")
     evaluate.add_argument("--reference", type=Path, required=True, metavar="DIR", help="reference masks")
     evaluate.add_argument("--prediction", type=Path, required=True, metavar="DIR", help="predicted masks")
-    evaluate.add_argument("--cohort", type=Path, help="cohort.csv, for patient and hemorrhage type")
-    evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    evaluate.add_argument("--cohort", type=Path, help="CSV with case_id, patient_id, hemorrhage_type")
+    evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder to write")
+    evaluate.add_argument("--overwrite", action="store_true", help="remove an existing run there first")
     evaluate.add_argument("--jobs", type=int, default=-1, help="worker processes, -1 for one per core")
 
     segment = command("segment", _segment, "one scan to mask, case.json and case.html (research use only)")
@@ -147,21 +148,22 @@ def _agree(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from ich import tables
-    from ich.measure import evaluate_folders
+    from ich.notebook import NotebookFailed
+    from ich.study import plan, read_profile, run_study
 
-    found = evaluate_folders(options.reference, options.prediction, options.jobs)
-    cases, metrics = found.cases, found.metrics
-    if options.cohort:
-        known = tables.read(options.cohort, "cohort")[["case_id", "patient_id", "hemorrhage_type"]]
-        missing = sorted(set(cases["case_id"]) - set(known["case_id"]))
-        if missing:
-            raise ValueError(f"{options.cohort.name}: {len(missing)} reference masks are not in it, first {missing[0]}")
-        cases, metrics = (table.merge(known, on="case_id", how="left") for table in (cases, metrics))
-    for name, table in {"cases": cases, "metrics": metrics, "failures": found.failures}.items():
-        tables.write_plain(table, options.out / f"{name}.csv")
-    measured = int((cases["status"] == "measured").sum())
-    print(f"{measured} of {len(cases)} references measured: {options.out}")
-    return _say_failures(found.failures)
+    settings = [f"masks={options.reference}", f"predictions={options.prediction}", f"jobs={options.jobs}"]
+    settings += [f"about={options.cohort}"] if options.cohort else []
+    out, notebooks = options.out.resolve(), ROOT / "notebooks"
+    profile = read_profile("external", notebooks)
+    try:
+        index = run_study(
+            plan(profile, settings, out.name, reports=out.parent, notebooks=notebooks), overwrite=options.overwrite
+        )
+    except NotebookFailed as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    print(f"Report: {index}")
+    return _say_failures(tables.read(out / "tables" / "exclusions.csv"))
 
 
 def _segment(options: argparse.Namespace) -> int:

@@ -34,27 +34,27 @@ def embedded(run_dir: Path, n: int, seed: int, size: int, jobs: int = -1) -> pd.
     return cases.assign(source="embedded cohort", simulated=True)
 
 
-def from_folders(masks: Path, images: Path | None, run_dir: Path) -> pd.DataFrame:
+def from_folders(masks: Path, images: Path | None, run_dir: Path, about: Path | None = None) -> pd.DataFrame:
     """Sources from a folder of NIfTI masks and, if there is one, a folder of scans of the same names.
 
-    A scan is `<case>.nii.gz`, `<case>_0000.nii.gz` (nnU-Net) or a DICOM folder `<case>`. A table `scans.csv` beside
-    the masks (case_id or scan_id, patient_id, optionally hemorrhage_type and scan_date) tells whose scan each is;
-    without it every scan counts as its own patient.
+    A scan is `<case>.nii.gz`, `<case>_0000.nii.gz` (nnU-Net) or a DICOM folder `<case>`. A table `about`,
+    or else `scans.csv` beside the masks (case_id or scan_id, patient_id, optionally hemorrhage_type and scan_date),
+    tells whose scan each is; without it every scan counts as its own patient.
 
     Raises
     ------
     ValueError
-        The folder holds no mask, or `scans.csv` lacks a mask of the folder or a needed column.
+        The folder holds no mask, or the table lacks a mask of the folder or a needed column.
     """
     files = {_stem(path): path for path in sorted(masks.iterdir()) if path.name.endswith((".nii", ".nii.gz"))}
     if not files:
         raise ValueError(f"{masks.name}: no .nii or .nii.gz mask in this folder")
-    rows = pd.DataFrame({"case_id": list(files), "reference_mask": [_from_run(p, run_dir) for p in files.values()]})
+    rows = pd.DataFrame({"case_id": list(files), "reference_mask": [path_from_run(p, run_dir) for p in files.values()]})
     if images is not None:
         rows["image"] = [_find_image(images, case_id, run_dir) for case_id in rows["case_id"]]
-    listed = masks / "scans.csv"
-    if listed.is_file():
-        rows = _join_listed(rows, pd.read_csv(listed, dtype=str), masks.name)
+    listed = about or masks / "scans.csv"
+    if about or listed.is_file():
+        rows = _join_listed(rows, pd.read_csv(listed, dtype=str), listed.name)
     else:
         rows["patient_id"] = rows["case_id"]
     return rows.assign(source=f"folder {masks.name}", simulated=False)
@@ -90,7 +90,8 @@ def from_manifest(path: Path, run_dir: Path) -> pd.DataFrame:
     for column in ("image", "reference_mask", "second_mask"):
         if column in rows:
             rows[column] = [
-                _from_run(path.parent / value, run_dir) if isinstance(value, str) else None for value in rows[column]
+                path_from_run(path.parent / value, run_dir) if isinstance(value, str) else None
+                for value in rows[column]
             ]
     return rows.assign(source=f"manifest {path.name}", simulated=False)
 
@@ -99,26 +100,28 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
-def _from_run(path: Path, run_dir: Path) -> str:
-    """Paths are stored from the run folder: a report must not tell where on a machine the data lay."""
+def path_from_run(path: Path, run_dir: Path) -> str:
+    """Path as tables hold it, from the run folder: a report must not tell where on a machine the data lay."""
     return os.path.relpath(path.resolve(), run_dir.resolve())
 
 
 def _find_image(images: Path, case_id: str, run_dir: Path) -> str | None:
     for name in (f"{case_id}.nii.gz", f"{case_id}_0000.nii.gz", f"{case_id}.nii", case_id):
         if (images / name).exists():
-            return _from_run(images / name, run_dir)
+            return path_from_run(images / name, run_dir)
     return None
 
 
-def _join_listed(rows: pd.DataFrame, listed: pd.DataFrame, folder: str) -> pd.DataFrame:
+def _join_listed(rows: pd.DataFrame, listed: pd.DataFrame, name: str) -> pd.DataFrame:
     listed = listed.rename(columns={"scan_id": "case_id"})
+    known = ["case_id", "patient_id", "hemorrhage_type", "scan_date"]
+    listed = listed[[column for column in known if column in listed]]
     for column in ("case_id", "patient_id"):
         if column not in listed:
-            raise ValueError(f"{folder}/scans.csv: no column {column!r}; found {', '.join(listed.columns)}")
+            raise ValueError(f"{name}: no column {column!r}; found {', '.join(listed.columns)}")
     unlisted = rows.loc[~rows["case_id"].isin(listed["case_id"]), "case_id"]
     if len(unlisted):
-        raise ValueError(f"{folder}/scans.csv: {len(unlisted)} masks are not listed, the first is {unlisted.iloc[0]}")
+        raise ValueError(f"{name}: {len(unlisted)} masks are not listed, the first is {unlisted.iloc[0]}")
     return rows.merge(listed, on="case_id", how="left", validate="one_to_one")
 
 

@@ -1,7 +1,7 @@
 """Where a mask is and which parts it has."""
 
 import numpy as np
-from scipy import sparse
+from scipy import ndimage, sparse
 
 SMALL_COMPONENT_ML = 0.1  # parts below this are what a second reader would call a speck
 
@@ -41,6 +41,16 @@ def shifted(inner: Box, outer: Box) -> Box:
     """A box given relative to `outer`, relative to what `outer` is relative to."""
     i, j, k = (slice(o.start + n.start, o.start + n.stop) for n, o in zip(inner, outer, strict=True))
     return i, j, k
+
+
+def holes(mask: np.ndarray) -> np.ndarray:
+    """(K,) background pixels of each slice that the lesion encloses on all four sides, corners not counted."""
+    background = np.pad(~mask, ((1, 1), (1, 1), (0, 0)), constant_values=True)
+    # Within slices alone; the border of background makes what is outside one part a slice.
+    labels, n = ndimage.label(background, np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])[:, :, None] * [0, 1, 0])
+    if n == mask.shape[2]:
+        return np.zeros(mask.shape[2], dtype=int)
+    return (background & (labels != labels[0, 0])).sum(axis=(0, 1))
 
 
 def label_components(mask: np.ndarray) -> tuple[np.ndarray, list[Box]]:

@@ -178,7 +178,7 @@ def draw_forest(rows: pd.DataFrame, ax: Axes, *, value_label: str, title: str = 
     ax.spines["left"].set_visible(False)
     ax.grid(axis="x", color=PALE, linewidth=0.5)
     ax.set(
-        xlabel=f"{value_label} (filled: this run; hollow: published, other data)",
+        xlabel=f"{value_label}; hollow: published, other data",
         ylim=(-0.6, len(rows) - 0.4),
     )
     set_title(ax, title, simulated)

@@ -71,6 +71,29 @@ def _convex_chain(chain: np.ndarray) -> np.ndarray:
     return chain
 
 
+def solidity(mask: np.ndarray, weights_mm: np.ndarray) -> float:
+    """Volume over the volume of each slice's convex hull, 0..1: 1 for convex slices, less for irregular or split ones.
+
+    Parameters
+    ----------
+    mask : (I, J, K) boolean.
+    weights_mm : (K,) extent each slice stands for.
+
+    Returns
+    -------
+    NaN for an empty mask.
+    """
+    filled = hulls = 0.0
+    for k in np.flatnonzero(mask.any(axis=(0, 1))):
+        x, y = convex_hull(edge_midpoints(mask[:, :, k])).T
+        area = abs(int((x * np.roll(y, -1) - y * np.roll(x, -1)).sum())) / 8  # shoelace, in half pixels
+        count = int(np.count_nonzero(mask[:, :, k]))
+        filled += count * weights_mm[k]
+        # The hull of the edge midpoints lacks the outermost corners: half a pixel for a box.
+        hulls += max(area, count) * weights_mm[k]
+    return filled / hulls if hulls else float("nan")
+
+
 def diameters(region: np.ndarray, spacing_mm: tuple[float, float]) -> Diameters:
     """A, B (chord and width) of a region (I, J) boolean with at least one pixel.
 

@@ -10,6 +10,8 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from ich.abc2 import Variants, abc2_variants
+from ich.components import Box, bounding_box, holes
+from ich.hull import solidity
 from ich.overlap import overlap_by_label
 from ich.scan import Grid, ScanError, check_same_grid, read_mask
 
@@ -17,7 +19,7 @@ SUFFIXES = (".nii.gz", ".nii")
 COLUMNS = (
     "case_id", "volume_ml", "n_components", "largest_component_ml", "a_mm", "b_mm", "c_mm", "abc2_ml",
     "c_kothari_mm", "abc2_kothari_ml", "abc3_ml", "two_thirds_sh_ml", "b_width_mm", "abc2_width_ml",
-    "abc2_components_ml", "abc2_filtered_ml", "index_slice", "tilt_deg", "slice_spacing_mm",
+    "abc2_components_ml", "abc2_filtered_ml", "index_slice", "solidity", "tilt_deg", "slice_spacing_mm",
     "header_volume_ml", "notes",
 )  # fmt: skip
 VOLUME_SLACK = 0.005  # header and slice normal may differ by this share before a note says so
@@ -70,17 +72,6 @@ def measure_masks(paths: Iterable[str | Path], jobs: int = 1) -> tuple[pd.DataFr
     return _table(rows, COLUMNS), _failure_table(failures)
 
 
-def evaluate_folders(reference_dir: str | Path, prediction_dir: str | Path, jobs: int = 1) -> Evaluation:
-    """Every reference mask in a folder against the prediction of the same case id in another.
-
-    Raises
-    ------
-    ValueError : a folder holds no masks, or two files of one case id.
-    """
-    references, predictions = (_by_case(_masks_in(folder)) for folder in (reference_dir, prediction_dir))
-    return evaluate(references, predictions, jobs)
-
-
 def evaluate(references: dict[str, Path], predictions: dict[str, Path], jobs: int = 1) -> Evaluation:
     """Every reference mask (case id -> file) against the prediction of the same case id."""
     pairs = [(path, predictions.get(case)) for case, path in references.items()]
@@ -125,17 +116,19 @@ def _columns(lesion: np.ndarray, grid: Grid) -> dict:
     thickness_mm = grid.header_slice_spacing_mm
     variants = abc2_variants(lesion, grid.spacing_mm, grid.positions_mm, thickness_mm=thickness_mm)
     row = variants.row()
+    box = bounding_box(lesion)
     area_mm2 = float(variants.whole.areas_mm2.sum())
     header_ml = area_mm2 * grid.header_slice_spacing_mm / 1000
     return row | {
+        "solidity": solidity(lesion[box], grid.slice_weights_mm[box[2]]),
         "tilt_deg": grid.tilt_deg,
         "slice_spacing_mm": grid.slice_spacing_mm,
         "header_volume_ml": header_ml,
-        "notes": "; ".join((*grid.notes, *_notes(lesion, variants, header_ml, grid))),
+        "notes": "; ".join((*grid.notes, *_notes(lesion, box, variants, header_ml, grid))),
     }
 
 
-def _notes(lesion: np.ndarray, variants: Variants, header_ml: float, grid: Grid) -> list[str]:
+def _notes(lesion: np.ndarray, box: Box, variants: Variants, header_ml: float, grid: Grid) -> list[str]:
     """What a reader of the row must know about this lesion."""
     volume_ml = variants.whole.volume_ml
     if volume_ml == 0:
@@ -151,6 +144,9 @@ def _notes(lesion: np.ndarray, variants: Variants, header_ml: float, grid: Grid)
         notes.append("lesion touches the edge of the field of view")
     if lesion[:, :, index].any():
         notes.append("lesion reaches the first or last slice")
+    enclosed_ml = float(holes(lesion[box]) @ grid.voxel_ml[box[2]])
+    if enclosed_ml:
+        notes.append(f"lesion encloses {enclosed_ml:.2f} ml that is not outlined")
     if variants.whole.slices.size == 1:
         notes.append("lesion lies on one slice")
     return notes
@@ -168,14 +164,20 @@ def _or_reason(measure, *given):
         return str(error)
 
 
-def _masks_in(folder: str | Path) -> list[Path]:
+def masks_in(folder: str | Path) -> dict[str, Path]:
+    """Mask files of a folder by case id.
+
+    Raises
+    ------
+    ValueError : no such folder, no mask in it, or two files of one case id.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     found = sorted(path for path in folder.glob("[!.]*") if path.name.endswith(SUFFIXES))
     if not found:
         raise ValueError(f"{folder}: holds no .nii or .nii.gz file")
-    return found
+    return _by_case(found)
 
 
 def _by_case(paths: Iterable[str | Path]) -> dict[str, Path]:

@@ -133,6 +133,28 @@ def cases_for_margin(
     return _smallest(enough, f"a margin of {margin:g} at an SD of {sd:g}")
 
 
+def next_study(panel: dict) -> dict:
+    """Cases for a study like this one, from the bias and SD of `ich.agreement.panel` and its margin.
+
+    Returns
+    -------
+    bias_ml, sd_ml, margin_ml; cases_for_width: limits whose expected interval is as wide as the margin;
+    cases_for_width_assured: the same with 80 % assurance; cases_for_margin: limits inside the margin with 80 %
+    power, empty where `note` says why there is no such number.
+    """
+    sd, bias, margin = panel["sd"], panel["bias"], panel["margin_ml"]
+    found: dict = {"bias_ml": bias, "sd_ml": sd, "margin_ml": margin}
+    if sd == 0:
+        nothing = dict.fromkeys(("cases_for_width", "cases_for_width_assured", "cases_for_margin"))
+        return found | nothing | {"note": "the differences do not vary, so there is no SD to plan with"}
+    found["cases_for_width"] = cases_for_width(margin, sd)
+    found["cases_for_width_assured"] = cases_for_width(margin, sd, assurance=0.8)
+    try:
+        return found | {"cases_for_margin": cases_for_margin(margin, sd, bias=bias), "note": ""}
+    except ValueError as error:
+        return found | {"cases_for_margin": None, "note": str(error)}
+
+
 def _smallest(enough, what: str) -> int:
     """Smallest n from 3 on that is enough, by doubling and halving."""
     high = 3

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ich.cohort import path_from_run
+from ich.measure import masks_in
 from ich.model import AIR_HU, Settings, autocast_dtype, channels, crop, look_at, neighbor_index, uncrop
 from ich.scan import Scan, ScanError, read_scan, write_mask
 
@@ -79,4 +81,27 @@ def predict_cases(
     return (
         pd.DataFrame(rows, columns=["case_id", "prediction", "network_ml"]),
         pd.DataFrame(failures, columns=["case_id", "stage", "reason"]),
+    )
+
+
+def given_predictions(cases: pd.DataFrame, folder: Path, run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Masks that another tool or a reader made, `folder`/<case_id>.nii.gz, in the place of `predict_cases`.
+
+    Returns
+    -------
+    predictions : case_id, prediction (path from `run_dir`); a case without a file is not in it.
+    failures : case_id, stage, reason of files that no case wants.
+
+    Raises
+    ------
+    ValueError
+        The folder holds no mask.
+    """
+    files = masks_in(folder)
+    wanted = set(cases["case_id"])
+    rows = [(case, path_from_run(path, run_dir)) for case, path in files.items() if case in wanted]
+    unwanted = [(case, "prediction", "prediction without a reference") for case in files if case not in wanted]
+    return (
+        pd.DataFrame(rows, columns=["case_id", "prediction"], dtype="str"),
+        pd.DataFrame(unwanted, columns=["case_id", "stage", "reason"], dtype="str"),
     )

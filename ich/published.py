@@ -42,3 +42,40 @@ ANCHORS = pd.DataFrame(
     ],
     columns=["source", "n", "measure", "value", "low", "high", "note"],
 ).astype({"value": float, "low": float, "high": float})
+
+# What each published measure is called in the result of `ich.agreement.panel`, and its interval there.
+_MEASURES = {
+    "bias, ml": ("bias", ("loa_lower", "loa_upper"), "limits of agreement"),
+    "mean absolute difference, ml": ("mean_absolute_error", "mean_absolute_error_ci", ""),
+    "CCC": ("ccc", "ccc_ci", ""),
+    "ICC": ("icc_a1", "icc_a1_ci", "ICC(A,1)"),
+    "within 5 ml": ("within_5_ml", "within_5_ml_ci", ""),
+    "within 20 %": ("within_20_percent", "within_20_percent_ci", ""),
+}
+
+
+def beside(panels: dict[str, dict]) -> pd.DataFrame:
+    """This run's agreement above the published anchors, for `draw_forest`.
+
+    Parameters
+    ----------
+    panels : name of a method -> result of `ich.agreement.panel`.
+
+    Returns
+    -------
+    One row per measure and result: measure, label, n, value, low, high, text, published. This run's low and high are
+    95 % intervals, those of the bias its limits of agreement, as in print.
+    """
+    rows: list[dict] = []
+    for measure, (key, ends, text) in _MEASURES.items():
+        for name, panel in panels.items():
+            if isinstance(ends, str):
+                interval = panel[ends] if ends in panel else panel["bootstrap"][ends]
+            else:
+                interval = [panel[end] for end in ends]
+            low, high = interval or (None, None)
+            own = {"measure": measure, "label": name, "n": panel["n"], "value": panel[key], "low": low, "high": high}
+            rows.append(own | {"text": text, "published": False})
+        printed = ANCHORS[ANCHORS["measure"] == measure].rename(columns={"source": "label", "note": "text"})
+        rows += printed.assign(published=True).to_dict("records")
+    return pd.DataFrame(rows).astype({"value": float, "low": float, "high": float})

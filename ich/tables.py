@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
+from pandas.io.formats.style import Styler
 
 HEMORRHAGE_TYPES = ("parenchymal", "ventricular", "subarachnoid", "mixed")
 LABELS = {"parenchymal": 1, "ventricular": 2, "subarachnoid": 3}
@@ -99,6 +100,7 @@ SCHEMAS = {
             "a_mm": _number(nullable=True),
             "b_mm": _number(nullable=True),
             "c_mm": _number(nullable=True),
+            "solidity": _number(high=1.000001, nullable=True),  # volume over that of each slice's convex hull
         }
     ),
     # One row per (case, label, reader): overlap with the reference.
@@ -106,7 +108,7 @@ SCHEMAS = {
         {
             "case_id": _case(),
             "patient_id": _case(),
-            "hemorrhage_type": pa.Column(str, pa.Check.isin(HEMORRHAGE_TYPES)),
+            "hemorrhage_type": pa.Column(str, pa.Check.isin(HEMORRHAGE_TYPES), nullable=True),
             "reader": _text(),
             "label": pa.Column(str, pa.Check.isin(("blood", *LABELS)), coerce=True),
             "dice": _number(high=1),
@@ -198,3 +200,14 @@ def write_plain(frame: pd.DataFrame, path: str | Path) -> None:
     temporary = path.with_name(path.name + ".tmp")
     frame.to_csv(temporary, index=False, float_format="%.8g")
     os.replace(temporary, path)
+
+
+def show(frame: pd.DataFrame, name: str, digits: int = 2) -> Styler:
+    """A table as a notebook shows it: rounded, p values to three digits, no index, the same HTML every time."""
+
+    def p_value(value) -> str:
+        return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+    tested = [column for column in frame.columns.astype("str") if "p" in column.split("_")]
+    shown = frame.style.hide().format(precision=digits, na_rep="–").set_uuid(name)
+    return shown.format(dict.fromkeys(tested, p_value), na_rep="–")

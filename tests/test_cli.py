@@ -150,28 +150,6 @@ def test_agree_writes_json(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("ich agree: ")
 
 
-def test_evaluate_writes_tables_with_the_cohort_beside(masks, capsys):
-    cohort = pd.DataFrame(
-        {
-            "case_id": ["007"],
-            "patient_id": ["p1"],
-            "source": ["folder"],
-            "simulated": [False],
-            "hemorrhage_type": ["parenchymal"],
-            "included": [True],
-        }
-    )
-    cohort.to_csv(masks / "cohort.csv", index=False)
-    folders = ["--reference", str(masks / "reference"), "--prediction", str(masks / "prediction")]
-    rest = ["--cohort", str(masks / "cohort.csv"), "--out", str(masks / "out"), "--jobs", "1"]
-    assert main(["evaluate", *folders, *rest]) == 0
-    assert "1 of 1 references measured" in capsys.readouterr().out
-    metrics = pd.read_csv(masks / "out" / "metrics.csv", dtype={"case_id": "str"})
-    # 4 of 8 voxels found, none wrong: 2 * 4 / (8 + 4).
-    assert metrics["dice"].tolist() == pytest.approx([2 / 3])
-    assert metrics["hemorrhage_type"].tolist() == ["parenchymal"]
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

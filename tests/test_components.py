@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from ich.components import bounding_box, label_components
+from ich.components import bounding_box, holes, label_components
 
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, max_side=8))
 
@@ -50,3 +50,11 @@ def test_box_is_the_smallest_in_every_memory_order(axes, mask):
         assert view[box].size == 0
         return
     assert [(part.start, part.stop) for part in box] == [(n.min(), n.max() + 1) for n in found.T]
+
+
+def test_holes_are_what_filling_each_slice_adds():
+    mask = np.random.default_rng(4).random((20, 24, 6)) < 0.55
+    filled = [ndimage.binary_fill_holes(mask[:, :, k]).sum() - mask[:, :, k].sum() for k in range(6)]
+    assert holes(mask).tolist() == filled
+    assert sum(filled) > 0
+    assert holes(np.ones((3, 4, 2), dtype=bool)).tolist() == [0, 0]

@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
-from ich.hull import convex_hull, diameters, edge_midpoints
+from ich.hull import convex_hull, diameters, edge_midpoints, solidity
 
 REGIONS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
 
@@ -52,3 +52,28 @@ def test_three_pixels_on_paper():
     measured = diameters(np.array([[True, True], [True, False]]), (1.0, 1.0))
     assert measured.a_mm == np.hypot(1, 2)
     assert sorted(measured.a_ends.tolist()) in ([[0, 1.5], [1, -0.5]], [[-0.5, 1], [1.5, 0]])
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ("ball", 1.0),
+        ("half annulus", 1 - 0.8**2),  # of the half disc around it
+        ("two discs", 2 * np.pi / (np.pi + 8)),  # centers four radii apart
+    ],
+)
+def test_solidity_of_known_shapes(shape, expected):
+    i, j = np.ogrid[-200:200, -200:200]
+    disc = i**2 + j**2 < 100**2
+    slice_ = {
+        "ball": disc,
+        "half annulus": disc & (i**2 + j**2 >= 80**2) & (i >= 0),
+        "two discs": ((i - 100) ** 2 + j**2 < 50**2) | ((i + 100) ** 2 + j**2 < 50**2),
+    }[shape]
+    mask = np.stack([slice_, np.zeros_like(slice_), slice_], axis=2)
+    assert solidity(mask, np.array([4.0, 4.0, 7.0])) == pytest.approx(expected, rel=0.015)
+
+
+def test_solidity_of_a_box_is_one_and_of_nothing_is_not_defined():
+    assert solidity(np.ones((5, 9, 2), dtype=bool), np.ones(2)) == 1
+    assert np.isnan(solidity(np.zeros((5, 9, 2), dtype=bool), np.ones(2)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from ich.measure import COLUMNS, evaluate_folders, measure_mask, measure_masks
+from ich.measure import COLUMNS, evaluate, masks_in, measure_mask, measure_masks
 from ich.scan import ScanError
 
 AFFINE = np.diag([-0.45, -0.5, 5.0, 1.0])  # stored as I, J, K itself: left, back, head
@@ -159,7 +159,7 @@ def folders(tmp_path):
 
 
 def test_every_reference_has_a_row_and_every_problem_a_reason(folders):
-    evaluation = evaluate_folders(*folders)
+    evaluation = evaluate(*map(masks_in, folders))
     cases = evaluation.cases.set_index("case_id")
     assert cases["status"].to_dict() == {
         "1": "measured", "2": "prediction missing", "3": "measured", "4": "failed", "5": "failed",
@@ -175,7 +175,7 @@ def test_every_reference_has_a_row_and_every_problem_a_reason(folders):
 
 
 def test_prediction_is_compared_where_it_lies_not_how_it_is_stored(folders):
-    metrics = evaluate_folders(*folders).metrics.set_index(["case_id", "label"])
+    metrics = evaluate(*map(masks_in, folders)).metrics.set_index(["case_id", "label"])
     assert list(metrics.index) == [("1", "blood"), ("3", "blood")]
     assert metrics.loc[("1", "blood"), "hd_voxel_mm"] == pytest.approx(0.45)
     assert metrics.loc[("1", "blood"), "n_missed"] == 1  # the speck
@@ -189,16 +189,16 @@ def test_labels_above_one_give_rows_by_label(tmp_path):
     for name in ("reference", "prediction"):
         (tmp_path / name).mkdir()
         save(tmp_path / name / "a.nii.gz", mask)
-    metrics = evaluate_folders(tmp_path / "reference", tmp_path / "prediction").metrics
+    metrics = evaluate(masks_in(tmp_path / "reference"), masks_in(tmp_path / "prediction")).metrics
     assert metrics["label"].tolist() == ["blood", "parenchymal", "ventricular"]
     assert (metrics["dice"] == 1).all()
 
 
 def test_folder_without_masks_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"holds no \.nii"):
-        evaluate_folders(tmp_path, tmp_path)
+        masks_in(tmp_path)
     with pytest.raises(ValueError, match="no such folder"):
-        evaluate_folders(tmp_path / "absent", tmp_path)
+        masks_in(tmp_path / "absent")
 
 
 def test_unreadable_mask_is_a_scan_error(tmp_path):
@@ -214,3 +214,12 @@ def test_real_masks_are_all_measured_and_headers_are_not_believed(shared_data):
     # The folder's README: a volume from the header alone is up to 15.5 % too large.
     assert (table["header_volume_ml"] / table["volume_ml"]).between(0.995, 1.155).all()
     assert (table["largest_component_ml"] <= table["volume_ml"] * (1 + 1e-12)).all()
+
+
+def test_outline_with_a_hole_says_how_much_is_left_out(tmp_path):
+    mask = np.zeros((20, 20, 6), np.uint8)
+    mask[4:14, 4:14, 2:4] = 1
+    mask[8:12, 8:12, 2] = 0
+    row = measure_mask(save(tmp_path / "ring.nii.gz", mask))
+    assert "encloses 0.02 ml that is not outlined" in row["notes"]  # 16 pixels of 0.45 x 0.5 x 5 mm
+    assert row["volume_ml"] == pytest.approx((200 - 16) * 0.45 * 0.5 * 5 / 1000)

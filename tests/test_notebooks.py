@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import nbformat
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -162,3 +164,32 @@ def test_real_masks_alone_get_their_report(shared_data, tmp_path):
     page = (run / "html" / "index.html").read_text()
     assert "no scans to train" in page
     assert str(shared_data) not in page + (run / "manifest.json").read_text()
+
+
+@pytest.mark.slow
+def test_predictions_of_another_tool_get_their_report(tmp_path):
+    """Half a minute: three notebooks are run. Boxes of 10 x 10 x n voxels of 2 x 2 x 5 mm, n of them found less one."""
+    for folder in ("reference", "prediction"):
+        (tmp_path / folder).mkdir()
+    for n in range(2, 8):
+        for folder, found in (("reference", n), ("prediction", n - 1)):
+            mask = np.zeros((40, 40, 12), dtype=np.uint8)
+            mask[10:20, 10:20, 1 : 1 + found] = 1
+            nib.save(nib.Nifti1Image(mask, np.diag([-2.0, -2.0, 5.0, 1.0])), tmp_path / folder / f"case{n}.nii.gz")
+    (tmp_path / "prediction" / "case7.nii.gz").rename(tmp_path / "prediction" / "other.nii.gz")
+    about = pd.DataFrame({"case_id": [f"case{n}" for n in range(2, 8)], "patient_id": list("aabcde")})
+    about.assign(hemorrhage_type="parenchymal").to_csv(tmp_path / "about.csv", index=False)
+    folders = ["--reference", tmp_path / "reference", "--prediction", tmp_path / "prediction"]
+    command = [sys.executable, "-m", "ich.cli", "evaluate", *folders]
+    options = ["--cohort", tmp_path / "about.csv", "--out", tmp_path / "run"]
+    result = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert result.returncode == 1, result.stderr  # what could not be compared is said, and the report stands
+    assert "case7: prediction missing" in result.stderr
+    assert "other: prediction without a reference" in result.stderr
+    run = tmp_path / "run"
+    metrics = tables.read(run / "tables" / "metrics.csv").set_index("case_id")
+    assert metrics["dice"].to_dict() == pytest.approx({f"case{n}": 2 * (n - 1) / (2 * n - 1) for n in range(2, 7)})
+    row = pd.read_csv(run / "tables" / "agreement.csv").iloc[0]
+    assert (row["method"], row["n"], row["n_missing"]) == ("network_ml", 5, 1)
+    assert row["bias"] == pytest.approx(-2.0)  # one slice of 20 x 20 x 5 mm
+    assert "made elsewhere" in (run / "html" / "index.html").read_text()

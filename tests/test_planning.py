@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ich.bland_altman import limit_factors
-from ich.planning import cases_for_margin, cases_for_width, interval_width, margin_power, width_curve
+from ich.planning import cases_for_margin, cases_for_width, interval_width, margin_power, next_study, width_curve
 
 
 def test_expected_width_is_what_samples_have():
@@ -57,3 +57,14 @@ def test_impossible_wishes():
         cases_for_width(1, 0)
     with pytest.raises(ValueError, match="probability between 0 and 1"):
         cases_for_width(1, 1, assurance=1)
+
+
+def test_next_study_says_when_no_number_is_enough():
+    panel = {"bias": 0.5, "sd": 1.5, "margin_ml": 5.0}
+    found = next_study(panel)
+    assert found["cases_for_margin"] == cases_for_margin(5, 1.5, bias=0.5)
+    assert found["cases_for_width"] <= found["cases_for_width_assured"]
+    hopeless = next_study(panel | {"sd": 10.0})
+    assert hopeless["cases_for_margin"] is None
+    assert "expected limit" in hopeless["note"]
+    assert next_study(panel | {"sd": 0.0})["note"] == "the differences do not vary, so there is no SD to plan with"

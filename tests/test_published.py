@@ -1,6 +1,11 @@
 """The published numbers."""
 
-from ich.published import ANCHORS, PAPER_DICE, PAPER_ERRORS
+import numpy as np
+import pandas as pd
+import pytest
+
+from ich.agreement import panel
+from ich.published import ANCHORS, PAPER_DICE, PAPER_ERRORS, beside
 
 
 def test_wang_2019():
@@ -18,3 +23,19 @@ def test_wang_2019():
 def test_every_anchor_has_a_number_and_its_n():
     assert (ANCHORS["value"].notna() | ANCHORS[["low", "high"]].notna().all(axis=1)).all()
     assert (ANCHORS["n"] > 0).all()
+
+
+def test_own_result_stands_above_the_published_ones():
+    volume = np.array([3.0, 8, 14, 22, 35, 60])
+    table = pd.DataFrame({"reference_ml": volume, "abc2_ml": volume + np.array([1, -1, 2, 0, 3, -2])})
+    found = beside({"ABC/2": panel(table, "abc2_ml", "reference_ml")})
+    first = found.drop_duplicates("measure").set_index("measure")
+    assert not first["published"].any()
+    assert first.loc["bias, ml", "value"] == pytest.approx(0.5)
+    assert first.loc["mean absolute difference, ml", "value"] == pytest.approx(1.5)
+    assert first.loc["within 5 ml", "value"] == 1
+    assert (first["low"] <= first["value"]).all()
+    assert (first["value"] <= first["high"]).all()
+    webb = found[found["label"].str.startswith("Webb") & (found["measure"] == "within 5 ml")]
+    assert webb["value"].tolist() == [0.84]
+    assert webb["published"].all()
