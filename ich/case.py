@@ -39,7 +39,7 @@ def warnings_for(scan: Scan, prediction: Prediction, card: dict, limits: Limits 
     low, high = limits.slice_spacing_mm
     if not low <= grid.slice_spacing_mm <= high:
         found.append(f"Slice spacing {grid.slice_spacing_mm:.2f} mm is outside {low:g} to {high:g} mm.")
-    if not grid.uniform:
+    if not grid.uniform and not any("unequal" in note for note in found):
         steps = ", ".join(f"{step:g}" for step in sorted({round(float(step), 2) for step in grid.steps_mm}))
         found.append(f"Slice distances differ ({steps} mm); each slice is weighted by its own extent.")
     coverage = float(grid.slice_weights_mm.sum())
