@@ -113,7 +113,7 @@ def test_an_interrupted_study_exits_130_leaves_no_kernel_and_can_be_resumed(proj
                 break
         time.sleep(3)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)  # a busy machine is slow to end a kernel
     assert process.returncode == 130
     assert said.strip().startswith("study interrupted; continue with: ich study slow")
     assert "Traceback" not in said
