@@ -4,6 +4,8 @@ Modules, each importing only from those before it:
 
 - published: results of published studies
 - tables: schema of every table
+- parallel: per-case work on all cores
+- pseudonyms: keyed hashes of identifiers
 - grid: where voxels lie, what a slice weighs
 - hounsfield: plausible values
 - tilt: gantry tilt from a header
@@ -12,6 +14,12 @@ Modules, each importing only from those before it:
 - series: DICOM files to series
 - dicom: a DICOM series to a scan
 - scan: one CT in, one mask out
+- quality: what is wrong with a scan
+- label_names: what the name of a label says
+- dicom_masks: DICOM SEG and RTSTRUCT
+- layouts: nnU-Net and BIDS folders
+- datasets: folders of public datasets
+- dicom_tree: DICOM files as cases
 - skull_base: skull base, face and neck of the head template
 - anatomy: head template of the embedded cohort
 - head: a simulated patient's head
@@ -39,7 +47,12 @@ Modules, each importing only from those before it:
 - repeated: repeated readings
 - planning: how many cases
 - agreement: agreement of two methods, the panel
-- cohort: sources to a checked cohort with splits
+- cohort: sources to a checked cohort
+- sources: every kind of dataset
+- intake: a dataset's cases into a run folder
+- table_one: Table 1
+- checklists: what reporting guidelines ask
+- splits: training, validation and test
 - model: the network and its weights
 - train: the training loop
 - predict: masks on the native grid

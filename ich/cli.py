@@ -51,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     phantom.add_argument("--size", type=int, default=256, help="pixels on a side (default: 256)")
     phantom.add_argument("--jobs", type=int, default=-1, help="worker processes, -1 for one per core")
 
+    cohort = command("cohort", _cohort, "a dataset's scans and masks to a checked cohort with its report")
+    cohort.add_argument("kind", nargs="?", metavar="KIND", help="layout of the dataset; without it all are listed")
+    cohort.add_argument("root", nargs="?", type=Path, metavar="ROOT", help="folder of the dataset, or a manifest CSV")
+    cohort.add_argument("--out", type=Path, metavar="DIR", help="run folder to write")
+    cohort.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a parameter of 01_cohort")
+    cohort.add_argument("--overwrite", action="store_true", help="remove an existing run there first")
+
     measure = command("measure", _measure, "volume and ABC/2 of masks, one row each")
     measure.add_argument("masks", nargs="+", type=Path, metavar="MASK", help="NIfTI mask")
     measure.add_argument("--out", type=Path, required=True, help="table to write (CSV)")
@@ -123,6 +130,40 @@ def _phantom(options: argparse.Namespace) -> int:
     return 0
 
 
+def _cohort(options: argparse.Namespace) -> int:
+    from ich.sources import KINDS
+
+    if options.kind is None:
+        for kind in KINDS.values():
+            print(f"{kind.name}: {kind.title}\n  {kind.layout}\n  from {kind.obtained}; licence: {kind.licence}\n")
+        return 0
+    if options.kind not in KINDS:
+        raise ValueError(f"kind of dataset {options.kind!r} is not known, wanted one of {', '.join(KINDS)}")
+    if options.root is None or options.out is None:
+        raise ValueError("wanted: ich cohort KIND ROOT --out DIR")
+    settings = [f"source={options.kind}", f"root={options.root}", *options.set]
+    return _run_folder("cohort", settings, options.out, options.overwrite)
+
+
+def _run_folder(profile_name: str, settings: list[str], out: Path, overwrite: bool) -> int:
+    """Run a profile into a folder of the caller's choice; says what was excluded."""
+    from ich import tables
+    from ich.notebook import NotebookFailed
+    from ich.study import plan, read_profile, run_study
+
+    out, notebooks = out.resolve(), ROOT / "notebooks"
+    profile = read_profile(profile_name, notebooks)
+    try:
+        index = run_study(
+            plan(profile, settings, out.name, reports=out.parent, notebooks=notebooks), overwrite=overwrite
+        )
+    except NotebookFailed as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    print(f"Report: {index}")
+    return _say_failures(tables.read(out / "tables" / "exclusions.csv"))
+
+
 def _measure(options: argparse.Namespace) -> int:
     from ich.measure import measure_masks
     from ich.tables import write_plain
@@ -147,23 +188,9 @@ def _agree(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from ich import tables
-    from ich.notebook import NotebookFailed
-    from ich.study import plan, read_profile, run_study
-
     settings = [f"masks={options.reference}", f"predictions={options.prediction}", f"jobs={options.jobs}"]
     settings += [f"about={options.cohort}"] if options.cohort else []
-    out, notebooks = options.out.resolve(), ROOT / "notebooks"
-    profile = read_profile("external", notebooks)
-    try:
-        index = run_study(
-            plan(profile, settings, out.name, reports=out.parent, notebooks=notebooks), overwrite=options.overwrite
-        )
-    except NotebookFailed as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
-    print(f"Report: {index}")
-    return _say_failures(tables.read(out / "tables" / "exclusions.csv"))
+    return _run_folder("external", settings, options.out, options.overwrite)
 
 
 def _segment(options: argparse.Namespace) -> int:

@@ -1,15 +1,17 @@
-"""From scans and masks to a checked cohort: geometry, volumes, exclusions with reasons, splits by patient."""
+"""From scans and masks to a checked cohort: geometry, volumes, quality, exclusions with reasons."""
 
+import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 
-from ich import tables
-from ich.comparison import volume_group
+from ich.grid import Grid
+from ich.parallel import each
+from ich.quality import EXCLUDING, check_quality
 from ich.scan import ScanError, check_same_grid, read_mask, read_scan
 from ich.tables import HEMORRHAGE_TYPES, LABELS, SPLITS
 
@@ -141,9 +143,22 @@ def _type_of(volumes: dict[str, float], stated: object) -> str | None:
     return present[0] if len(present) == 1 else "mixed"
 
 
-def _check_case(case: dict, run_dir: Path, need_image: bool) -> _Checked:
+def _died(case: dict, run_dir: Path, need_image: bool, excluding: tuple[str, ...]) -> _Checked:
+    return _Checked({}, "the process that read this case died: a damaged file, or too little memory")
+
+
+def _content(pixels: np.ndarray, grid: Grid) -> str:
+    """What makes two images the same one: pixels and slice positions, whatever the file around them."""
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).data)
+    digest.update(np.round(grid.positions_mm, 2).tobytes())
+    return digest.hexdigest()
+
+
+def _check_case(case: dict, run_dir: Path, need_image: bool, excluding: tuple[str, ...]) -> _Checked:
     """Read one case; what is wrong with it becomes its reason."""
     row: dict = {}
+    if isinstance(case.get("reason"), str):
+        return _Checked(row, case["reason"])
     if not isinstance(case.get("reference_mask"), str):
         return _Checked(row, "no reference mask is named")
     if need_image and not isinstance(case.get("image"), str):
@@ -164,10 +179,18 @@ def _check_case(case: dict, run_dir: Path, need_image: bool) -> _Checked:
         row.update({f"reference_{name}_ml": volume for name, volume in volumes.items()})
         row["reference_volume_ml"] = sum(volumes.values())
         row["hemorrhage_type"] = _type_of(volumes, case.get("hemorrhage_type"))
+        row["content"] = _content(labels, grid)
         if need_image:
             scan = read_scan(run_dir / case["image"])
             check_same_grid(case["case_id"], scan.grid, grid)
-            row.update(hu_min=float(scan.hu.min()), hu_max=float(scan.hu.max()))
+            row.update(hu_min=float(scan.hu.min()), hu_max=float(scan.hu.max()), content=_content(scan.hu, scan.grid))
+            quality = check_quality(scan, labels)
+            row.update(quality.row)
+            row["quality_flags"] = "; ".join(f"{name}: {text}" for name, text in quality.flags.items()) or None
+            row["quality_slices"] = json.dumps(quality.slices) if quality.slices else None
+            stops = [f"{name}: {text}" for name, text in quality.flags.items() if name in excluding]
+            if stops:
+                return _Checked(row, "; ".join(stops))
     except (ScanError, OSError) as error:
         return _Checked(row, _without_folder(str(error), run_dir))
     if row["reference_volume_ml"] == 0:
@@ -182,143 +205,81 @@ def _without_folder(message: str, run_dir: Path) -> str:
     return message
 
 
-def build(sources: pd.DataFrame, run_dir: Path, need_image: bool, jobs: int = -1) -> pd.DataFrame:
+def build(
+    sources: pd.DataFrame,
+    run_dir: Path,
+    need_image: bool,
+    jobs: int = -1,
+    *,
+    excluding: tuple[str, ...] = EXCLUDING,
+    set_aside: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Read every case once and decide whether it is included.
 
     Parameters
     ----------
-    sources : one row per case, from `embedded`, `from_folders` or `from_manifest`.
+    sources : one row per case, from `embedded`, `from_folders`, `from_manifest` or `ich.intake.take_in`; a `reason`
+        that is already there excludes the case unread.
     need_image : whether a case without a readable scan on the mask's grid is excluded.
+    excluding : quality checks of `ich.quality` that exclude a case; the others only flag it.
+    set_aside : case_id and reason of cases that an analyst has looked at and left out.
 
     Returns
     -------
-    The cohort table of `tables`. Patient ids are replaced by running numbers in order of appearance.
+    The cohort table of `tables`. Patient ids that are no pseudonyms yet are replaced by running numbers in order of
+    appearance. Of several cases with the same pixels the first is kept.
+
+    Raises
+    ------
+    ValueError
+        A case that is set aside is not in the cohort, or has no reason.
     """
     cases = sources.to_dict("records")
-    checked = joblib.Parallel(n_jobs=jobs)(joblib.delayed(_check_case)(case, run_dir, need_image) for case in cases)
+    work = [(case, run_dir, need_image, excluding) for case in cases]
+    checked = each(_check_case, work, jobs, what="cases", dead=_died)
     patients = {name: f"patient-{number:04d}" for number, name in enumerate(sources["patient_id"].unique(), 1)}
-    rows = [
-        {
-            **case,
-            **result.row,
-            "patient_id": patients[case["patient_id"]],
-            "included": result.reason is None,
-            "reason": result.reason,
-        }
-        for case, result in zip(cases, checked, strict=True)
-    ]
-    return pd.DataFrame(rows)
+    if "pseudonymous" in sources and sources["pseudonymous"].all():
+        patients = {name: name for name in patients}
+    table = pd.DataFrame(
+        [
+            {**case, **result.row, "patient_id": patients[case["patient_id"]], "reason": result.reason}
+            for case, result in zip(cases, checked, strict=True)
+        ]
+    ).drop(columns="pseudonymous", errors="ignore")
+    _exclude_doubled(table)
+    if set_aside is not None:
+        _set_aside(table, set_aside)
+    return table.assign(included=table["reason"].isna())
+
+
+def _exclude_doubled(table: pd.DataFrame) -> None:
+    """One image exported twice is one case: the later ones get a reason that names the first."""
+    if "content" not in table:
+        return
+    kept = table[table["reason"].isna() & table["content"].notna()]
+    first = kept.groupby("content")["case_id"].transform("first")
+    doubled = kept.index[kept["case_id"] != first]
+    table.loc[doubled, "reason"] = "the same pixels as case " + first[doubled]
+
+
+def _set_aside(table: pd.DataFrame, chosen: pd.DataFrame) -> None:
+    lacking = [name for name in ("case_id", "reason") if name not in chosen]
+    if lacking:
+        have = ", ".join(map(str, chosen.columns))
+        raise ValueError(f"cases set aside: no column {', '.join(lacking)}; found {have}")
+    for row in chosen.itertuples():
+        found = table["case_id"] == str(row.case_id)
+        if not found.any():
+            raise ValueError(f"cases set aside: case {row.case_id} is not in the cohort")
+        if not isinstance(row.reason, str) or not row.reason.strip():
+            raise ValueError(f"cases set aside: case {row.case_id} has no reason")
+        table.loc[found & table["reason"].isna(), "reason"] = f"set aside: {row.reason.strip()}"
 
 
 def exclusions(cohort: pd.DataFrame) -> pd.DataFrame:
     """case_id, stage and reason of every case that is not included."""
     out = cohort.loc[~cohort["included"], ["case_id", "reason"]]
     return out.assign(stage="cohort")[["case_id", "stage", "reason"]]
-
-
-def split(cohort: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.DataFrame:
-    """Assign the included cases to splits, whole patients at a time, stratified by type and volume group.
-
-    Patients are sorted by stratum, shuffled within it, and dealt in turn to the split that is furthest behind its
-    share; every stratum is thereby spread over the splits in proportion. A column `split` in the cohort wins.
-
-    Parameters
-    ----------
-    shares : relative size of each split, such as the paper's 905, 156 and 162.
-
-    Raises
-    ------
-    ValueError
-        A patient stands in two splits, or a share is negative or all are zero.
-    """
-    cases = cohort[cohort["included"]]
-    if "split" in cases and cases["split"].notna().any():
-        unassigned = cases.loc[cases["split"].isna(), "case_id"]
-        if len(unassigned):
-            raise ValueError(f"case {unassigned.iloc[0]}: no split is given, while other cases have one")
-        table = cases[["case_id", "patient_id", "split"]].reset_index(drop=True)
-        check_splits(table)
-        return table
-    if min(shares.values()) < 0 or sum(shares.values()) <= 0:
-        raise ValueError(f"shares of the splits are {shares}, wanted positive numbers")
-    keyed = cases.assign(
-        group=volume_group(cases["reference_volume_ml"]).astype(str), kind=cases["hemorrhage_type"].fillna("")
-    )
-    # A patient's stratum is that of the largest bleed.
-    largest = keyed.sort_values("reference_volume_ml", ascending=False).drop_duplicates("patient_id")
-    order = np.random.default_rng(seed).permutation(len(largest))
-    patients = largest.sort_values("patient_id").iloc[order].sort_values(["kind", "group"], kind="stable")
-    sizes = keyed.groupby("patient_id").size()
-
-    total = sum(shares.values())
-    given = dict.fromkeys(shares, 0)
-    assigned: dict[str, str] = {}
-    for patient in patients["patient_id"]:
-        dealt = sum(given.values()) + sizes[patient]
-        behind = {name: shares[name] / total * dealt - given[name] for name in shares}
-        name = max(behind, key=lambda key: behind[key])
-        given[name] += sizes[patient]
-        assigned[patient] = name
-    table = cases[["case_id", "patient_id"]].assign(split=cases["patient_id"].map(assigned)).reset_index(drop=True)
-    check_splits(table)
-    return table
-
-
-def check_splits(splits: pd.DataFrame) -> None:
-    """Raise ValueError naming the first patient that stands in two splits."""
-    counts = splits.groupby("patient_id")["split"].nunique()
-    if (counts > 1).any():
-        patient = counts.index[counts > 1][0]
-        rows = splits[splits["patient_id"] == patient]
-        where = ", ".join(f"{row.case_id} in {row.split}" for row in rows.itertuples())
-        raise ValueError(f"patient {patient} stands in more than one split: {where}")
-
-
-def open_split(run_dir: Path, name: str) -> pd.DataFrame:
-    """The included cases of one split with their cohort columns, checked once more for shared patients.
-
-    Raises
-    ------
-    ValueError
-        A patient stands in two splits, or the split has no case.
-    """
-
-    cohort = tables.read(run_dir / "tables" / "cohort.csv")
-    splits = tables.read(run_dir / "tables" / "splits.csv")
-    check_splits(splits)
-    wanted = splits.loc[splits["split"] == name, ["case_id", "split"]]
-    if wanted.empty:
-        raise ValueError(f"split {name!r} has no case: {splits['split'].value_counts().to_dict()}")
-    return cohort.drop(columns="split", errors="ignore").merge(wanted, on="case_id", validate="one_to_one")
-
-
-def table_one(cohort: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
-    """Cases, patients and volume (mean ± SD, median, range) by type and split, with totals."""
-    cases = cohort[cohort["included"]].drop(columns="split", errors="ignore").merge(
-        splits[["case_id", "split"]], on="case_id", how="left"
-    )  # fmt: skip
-    cases["hemorrhage_type"] = cases["hemorrhage_type"].fillna("not stated")
-    rows = []
-    kinds = [kind for kind in (*HEMORRHAGE_TYPES, "not stated") if (cases["hemorrhage_type"] == kind).any()]
-    for kind in (*kinds, "all"):
-        of_kind = cases if kind == "all" else cases[cases["hemorrhage_type"] == kind]
-        for part in (*[name for name in SPLITS if (cases["split"] == name).any()], "all"):
-            chosen = of_kind if part == "all" else of_kind[of_kind["split"] == part]
-            volume = chosen["reference_volume_ml"]
-            rows.append(
-                {
-                    "hemorrhage_type": kind,
-                    "split": part,
-                    "cases": len(chosen),
-                    "patients": chosen["patient_id"].nunique(),
-                    "mean_ml": volume.mean(),
-                    "sd_ml": volume.std(),
-                    "median_ml": volume.median(),
-                    "min_ml": volume.min(),
-                    "max_ml": volume.max(),
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def flow(cohort: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:

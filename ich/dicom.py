@@ -11,6 +11,14 @@ from ich.hounsfield import AIR_HU, floor_padding, value_kind
 from ich.series import Series, Slice, choose_series
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+PLAIN = (pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.ExplicitVRLittleEndian)
+PIXEL_TAGS: list = [
+    *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "PhotometricInterpretation", "NumberOfFrames"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "FloatPixelData"),
+    *("DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+]
 MAX_PADDING_HU = -900  # a padding value above this would blot out tissue
 TILT_TOLERANCE_DEG = 0.5
 HEAD_HEIGHT_MM = 100.0
@@ -34,7 +42,7 @@ def read_dicom_scan(folder: str | Path, series: str | None = None) -> Scan:
     ScanError : listing all series found if none or several are usable; or pixels cannot be decoded.
     """
     chosen = choose_series(folder, series)
-    grid, axes, flips = _grid(chosen)
+    grid, axes, flips = series_grid(chosen)
     hu, notes = _values(chosen, Path(folder))
     hu = hu.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
     hu, padding = floor_padding(np.asfortranarray(hu))
@@ -42,7 +50,8 @@ def read_dicom_scan(folder: str | Path, series: str | None = None) -> Scan:
     return Scan(grid, hu, "dicom", kind, chosen.notes + notes + padding + strange)
 
 
-def _grid(series: Series) -> tuple[Grid, tuple[int, int, int], tuple[bool, bool, bool]]:
+def series_grid(series: Series) -> tuple[Grid, tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Grid of a kept series, and the axes and flips that turn (columns, rows, K) into its (I, J, K)."""
     first, last = series.slices[0], series.slices[-1]
     count = len(series.slices)
     affine = np.eye(4)
@@ -133,14 +142,29 @@ def _values(series: Series, folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def _decoded(image: Slice, series: Series, folder: Path) -> tuple[pydicom.Dataset, np.ndarray]:
     try:
-        header = pydicom.dcmread(image.path, force=True)
+        header = pydicom.dcmread(image.path, force=True, specific_tags=PIXEL_TAGS)
         if "TransferSyntaxUID" not in header.file_meta:
             header.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-        return header, header.pixel_array
+        plain = _plain_pixels(header)
+        return header, header.pixel_array if plain is None else plain
     except DECODER_ERRORS as error:
         raise ScanError(
             f"{folder}: image {image.instance} of series {series.name} cannot be decoded ({error})"
         ) from error
+
+
+def _plain_pixels(header: pydicom.Dataset) -> np.ndarray | None:
+    """The usual case, one frame of uncompressed 16-bit values, in a tenth of the time of `pixel_array`; else None."""
+    plain = header.file_meta.TransferSyntaxUID in PLAIN and header.BitsAllocated == 16
+    if not plain or header.SamplesPerPixel != 1 or int(header.get("NumberOfFrames") or 1) != 1:
+        return None
+    shape, signed, bits = (header.Rows, header.Columns), header.PixelRepresentation == 1, header.BitsStored
+    if len(header.PixelData) < 2 * shape[0] * shape[1]:
+        return None
+    stored = np.frombuffer(header.PixelData, "<i2" if signed else "<u2", shape[0] * shape[1]).reshape(shape)
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    used = bits == 16 or (stored.min() >= low and stored.max() <= high)
+    return stored if used and header.HighBit == bits - 1 else None  # others need pydicom's care for unused bits
 
 
 def _plane_hu(header: pydicom.Dataset, stored: np.ndarray, frame: int) -> tuple[np.ndarray, list[str]]:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 
 from ich.abc2 import Variants, abc2_variants
 from ich.components import Box, bounding_box, holes
 from ich.hull import solidity
 from ich.overlap import overlap_by_label
+from ich.parallel import each
 from ich.scan import Grid, ScanError, check_same_grid, read_mask
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -154,7 +154,8 @@ def _notes(lesion: np.ndarray, box: Box, variants: Variants, header_ml: float, g
 
 def _each(measure, arguments: list[tuple], jobs: int) -> list:
     """Results in order; a file that cannot be measured gives the reason as text instead."""
-    return list(Parallel(n_jobs=jobs)(delayed(_or_reason)(measure, *given) for given in arguments))
+    work = [(measure, *given) for given in arguments]
+    return each(_or_reason, work, jobs, dead=lambda *given: "the process that read this file died")
 
 
 def _or_reason(measure, *given):

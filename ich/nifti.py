@@ -56,6 +56,22 @@ def read_mask(path: str | Path) -> tuple[np.ndarray, Grid]:
     return np.array(_to_ijk(labels, grid.native), order="F"), grid
 
 
+def read_values(path: str | Path) -> tuple[np.ndarray, Grid]:
+    """Whatever integers a mask file holds, (I, J, K) int32, and their grid: labels of another numbering.
+
+    Raises
+    ------
+    ScanError : as `read_mask`; values that are no integers.
+    """
+    header, stored = _open(Path(path))
+    grid = _grid(header, stored.shape, Path(path))
+    values = _scaled(header, stored)
+    whole = np.rint(values)
+    if not np.all(np.isfinite(values)) or np.abs(values - whole).max(initial=0) > 1e-5:
+        raise ScanError(f"{path}: mask holds values that are no integers")
+    return np.array(_to_ijk(whole.astype(np.int32), grid.native), order="F"), grid
+
+
 def write_mask(path: str | Path, labels: np.ndarray, grid: Grid) -> None:
     """Write labels (I, J, K) 0..3 as uint8, in the axis order and with the affine of the file `grid` is from.
 

@@ -7,17 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 
 from ich import bleeds
 from ich.anatomy import Field, template
 from ich.bleeds import Bleed
 from ich.head import Head, draw_head
+from ich.parallel import each
 from ich.render import render
 from ich.scan import Grid, write_mask, write_scan
 from ich.scanner import Acquisition, blur, degrade, draw_acquisition
@@ -246,12 +245,8 @@ def write_cohort(out: Path, n: int, seed: int, size: int = 256, jobs: int = -1, 
     """
     for name in ("images", "masks", "second_reader", "rows"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    work = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(
-        joblib.delayed(_write_case)(out, seed, index, size, device) for index in range(n)
-    )
-    rows = sorted(
-        tqdm(work, total=n, desc="simulated cases", mininterval=10, ascii=True), key=lambda row: row["case_id"]
-    )
+    work = [(out, seed, index, size, device) for index in range(n)]
+    rows = sorted(each(_write_case, work, jobs, what="simulated cases"), key=lambda row: row["case_id"])
     table = pd.DataFrame(rows)
     table.to_csv(out / "cases.csv", index=False)
     return table

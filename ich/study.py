@@ -21,7 +21,7 @@ from ich.notebook import Parameter, declared, execute, fingerprint, unknown
 from ich.provenance import code_version, describe_input, describe_tables, machine, package_versions
 
 ROOT = Path(__file__).resolve().parents[1]
-PATH_PARAMETERS = ("masks", "images", "about", "manifest", "predictions")
+PATH_PARAMETERS = ("masks", "images", "about", "manifest", "root", "set_aside", "predictions")
 RUN_FOLDERS = ("tables", "notebooks", "html", "figures")
 
 
@@ -148,6 +148,8 @@ def plan(profile: Profile, settings: list[str], name: str | None = None, *, repo
                 if not inputs[path_name].exists():
                     raise FileNotFoundError(f"{path_name}={given}: no such file or folder")
                 chosen[path_name] = _from_notebooks(inputs[path_name], notebooks, shown)
+                if path_name == "root":  # hospitals name folders by patients
+                    shown[str(chosen[path_name])] = "…"
         if "run_dir" in chosen:
             chosen["run_dir"] = _from_notebooks(run, notebooks, shown)
     return Plan(profile, sources, values, shown, inputs, run)

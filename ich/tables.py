@@ -13,6 +13,7 @@ from pandas.io.formats.style import Styler
 
 HEMORRHAGE_TYPES = ("parenchymal", "ventricular", "subarachnoid", "mixed")
 LABELS = {"parenchymal": 1, "ventricular": 2, "subarachnoid": 3}
+WORDS = "text-align: left; white-space: normal; max-width: 30rem"
 SPLITS = ("train", "validation", "test")
 
 
@@ -63,6 +64,11 @@ SCHEMAS = {
             "tilt_deg": _number(low=-90, high=90, nullable=True),
             "hu_min": _number(low=None, nullable=True),
             "hu_max": _number(low=None, nullable=True),
+            "content": _text(nullable=True),  # SHA-256 of the pixels, of the mask where there is no image
+            "site": _text(nullable=True),
+            "extra_axial_ml": _number(nullable=True),  # subdural and epidural blood, in no mask
+            "quality_flags": _text(nullable=True),  # what `ich.quality` says
+            "quality_slices": _text(nullable=True),  # JSON: the slice that shows each flag best
             "included": pa.Column(bool, coerce=True),
             "reason": _text(nullable=True),
         }
@@ -208,6 +214,10 @@ def show(frame: pd.DataFrame, name: str, digits: int = 2) -> Styler:
     def p_value(value) -> str:
         return "<0.001" if value < 0.001 else f"{value:.3f}"
 
-    tested = [column for column in frame.columns.astype("str") if "p" in column.split("_")]
     shown = frame.style.hide().format(precision=digits, na_rep="–").set_uuid(name)
-    return shown.format(dict.fromkeys(tested, p_value), na_rep="–")
+    tested = [column for column in frame.columns if "p" in str(column).split("_")]
+    if tested:
+        shown = shown.format(dict.fromkeys(tested, p_value), subset=pd.Index(tested), na_rep="–")
+    worded = [column for column in frame.columns if frame[column].map(lambda cell: isinstance(cell, str)).any()
+              and pd.to_numeric(frame[column], errors="coerce").isna().all()]  # fmt: skip
+    return shown.set_table_styles({column: [{"selector": "", "props": WORDS}] for column in worded}, overwrite=False)

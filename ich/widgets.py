@@ -1,14 +1,19 @@
-"""Slice viewer that needs no kernel: one image of all slices behind a plain range input."""
+"""Slice viewer that needs no kernel (one image of all slices behind a range input), and what is built on it."""
 
 import base64
+import html
 import io
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
 from ich.canvas import TYPE_SERIES
+from ich.scan import ScanError, read_mask, read_scan
 from ich.tables import LABELS
 
 MAX_SPRITE_PX = 16383  # tallest WebP
@@ -96,3 +101,64 @@ class SliceViewer:
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         return {"text/html": self.html(), "text/plain": f"SliceViewer: {self.hu.shape[2]} slices"}
+
+
+def case_browser(cases: pd.DataFrame, run_dir: Path, out: Path):
+    """Click through the scans of a cohort and set cases aside with a reason, in JupyterLab.
+
+    Parameters
+    ----------
+    cases : cohort rows with case_id, image (may be empty) and reference_mask, paths from `run_dir`.
+    out : CSV of case_id and reason that the buttons write; give it to 01_cohort as `set_aside`.
+
+    Returns
+    -------
+    An ipywidgets box; its `children` are the choice of the case, the viewer, the reason, both buttons and a message.
+    """
+    import ipywidgets  # a second to import; reports do without
+
+    rows = cases[cases["reference_mask"].notna()].set_index("case_id")
+    chosen = pd.read_csv(out, dtype=str) if out.is_file() else pd.DataFrame(columns=["case_id", "reason"], dtype=str)
+    aside = dict(zip(chosen["case_id"], chosen["reason"], strict=True))
+    case = ipywidgets.Dropdown(options=list(rows.index), description="case")
+    viewer = ipywidgets.HTML()
+    reason = ipywidgets.Text(description="reason", placeholder="why this case is set aside")
+    put, take_back = (ipywidgets.Button(description=text) for text in ("set aside", "take back"))
+    message = ipywidgets.HTML()
+
+    def show(_=None) -> None:
+        row = rows.loc[case.value]
+        try:
+            labels, _grid = read_mask(run_dir / row["reference_mask"])
+            hu = read_scan(run_dir / row["image"]).hu if isinstance(row["image"], str) else np.where(labels > 0, 60, 0)
+            viewer.value = SliceViewer(hu, labels).html()
+        except (ScanError, OSError) as error:
+            viewer.value = html.escape(str(error))
+        reason.value = aside.get(case.value, "")
+
+    def write(text: str) -> None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        table = pd.DataFrame(sorted(aside.items()), columns=["case_id", "reason"])
+        temporary = out.with_name(out.name + ".tmp")
+        table.to_csv(temporary, index=False)
+        os.replace(temporary, out)
+        message.value = html.escape(f"{text}; {len(aside)} set aside in {out.name}")
+
+    def on_put(_) -> None:
+        if not reason.value.strip():
+            message.value = "a reason is wanted"
+            return
+        aside[case.value] = reason.value.strip()
+        write(f"{case.value} set aside")
+
+    def on_take_back(_) -> None:
+        aside.pop(case.value, None)
+        reason.value = ""
+        write(f"{case.value} taken back")
+
+    put.on_click(on_put)
+    take_back.on_click(on_take_back)
+    case.observe(show, "value")
+    if len(rows):
+        show()
+    return ipywidgets.VBox([case, viewer, reason, put, take_back, message])

@@ -1,4 +1,4 @@
-"""A cohort is checked case by case, and patients never stand in two splits."""
+"""A cohort is checked case by case."""
 
 import nibabel
 import numpy as np
@@ -6,9 +6,6 @@ import pandas as pd
 import pytest
 
 from ich import cohort, tables
-from ich.comparison import volume_group
-
-SHARES = {"train": 905, "validation": 156, "test": 162}  # Wang et al. 2019
 
 
 def write_nifti(path, array, spacing=(0.5, 0.5, 5.0)):
@@ -26,8 +23,9 @@ def ball(shape=(40, 40, 8), value=1):
 def folders(tmp_path):
     """Five cases: one good, and one of each thing that goes wrong."""
     masks, images = tmp_path / "masks", tmp_path / "images"
-    for name in ("good", "shape", "empty", "corrupt", "noimage"):
-        write_nifti(masks / f"{name}.nii.gz", ball() if name != "empty" else ball(value=0))
+    for number, name in enumerate(("good", "shape", "empty", "corrupt", "noimage")):
+        mask = np.roll(ball(value=int(name != "empty")), number, axis=0)  # the same mask twice would be one case
+        write_nifti(masks / f"{name}.nii.gz", mask)
         if name != "noimage":
             size = (32, 40, 8) if name == "shape" else (40, 40, 8)
             write_nifti(images / f"{name}.nii.gz", np.zeros(size, np.int16))
@@ -38,7 +36,7 @@ def folders(tmp_path):
 
 def test_one_bad_scan_becomes_a_named_exclusion(folders):
     masks, images, run = folders
-    table = cohort.build(cohort.from_folders(masks, images, run), run, need_image=True, jobs=1)
+    table = cohort.build(cohort.from_folders(masks, images, run), run, need_image=True, jobs=1, excluding=())
     reasons = table.set_index("case_id")["reason"]
     assert table.set_index("case_id")["included"].to_dict() == {
         "good": True, "shape": False, "empty": False, "corrupt": False, "noimage": False,
@@ -94,49 +92,45 @@ def test_manifest_names_a_doubled_case(tmp_path):
         cohort.from_manifest(path, tmp_path)
 
 
-def made_up(n=1223, seed=0):
-    rng = np.random.default_rng(seed)
-    return pd.DataFrame(
-        {
-            "case_id": [f"{i:04d}" for i in range(n)],
-            "patient_id": [f"p{i // 3 if i < 90 else i:04d}" for i in range(n)],
-            "hemorrhage_type": rng.choice(["parenchymal", "ventricular", "mixed"], n, p=[0.6, 0.2, 0.2]),
-            "reference_volume_ml": rng.lognormal(2.5, 1.2, n),
-            "included": True,
-        }
-    )
+def test_the_same_pixels_count_once(folders):
+    masks, images, run = folders
+    (masks / "again.nii.gz").write_bytes((masks / "good.nii.gz").read_bytes())
+    # Another file around the same pixels: compressed anew, with another header text.
+    again = nibabel.load(images / "good.nii.gz")
+    again.header["descrip"] = b"exported again"
+    nibabel.save(again, images / "again.nii.gz")
+    table = cohort.build(cohort.from_folders(masks, images, run), run, need_image=True, jobs=1, excluding=())
+    reasons = table.set_index("case_id")["reason"]
+    assert pd.isna(reasons["again"])
+    assert reasons["good"] == "the same pixels as case again"
 
 
-def test_split_has_the_papers_sizes_and_keeps_patients_whole():
-    cases = made_up()
-    splits = cohort.split(cases, SHARES, seed=1)
-    assert len(splits) == 1223
-    assert splits.groupby("patient_id")["split"].nunique().max() == 1
-    for name, wanted in SHARES.items():
-        assert abs((splits["split"] == name).sum() - wanted) <= 3  # a patient of three scans cannot be divided
+def test_a_case_is_set_aside_with_its_reason(folders):
+    masks, _, run = folders
+    sources = cohort.from_folders(masks, None, run)
+
+    def built(**aside):
+        return cohort.build(sources, run, need_image=False, jobs=1, set_aside=pd.DataFrame(aside))
+
+    table = built(case_id=["shape", "empty"], reason=["after surgery", "seen"]).set_index("case_id")
+    assert table.loc["shape", "reason"] == "set aside: after surgery"
+    assert table.loc["empty", "reason"] == "the reference mask is empty"
+    assert not table.loc["shape", "included"]
+    with pytest.raises(ValueError, match="case other is not in the cohort"):
+        built(case_id=["other"], reason=["x"])
+    with pytest.raises(ValueError, match="case good has no reason"):
+        built(case_id=["good"], reason=[" "])
+    with pytest.raises(ValueError, match="no column reason; found case_id"):
+        built(case_id=["good"])
 
 
-def test_split_is_stratified_by_type_and_volume_group():
-    cases = made_up()
-    cases["group"] = volume_group(cases["reference_volume_ml"]).astype(str)
-    joined = cases.merge(cohort.split(cases, SHARES, seed=1)[["case_id", "split"]], on="case_id")
-    overall = joined.groupby(["hemorrhage_type", "group"]).size() / len(joined)
-    test = joined[joined["split"] == "test"]
-    share = test.groupby(["hemorrhage_type", "group"]).size() / len(test)
-    assert (share - overall).abs().max() < 0.02  # three of 162 cases
-
-
-def test_split_depends_on_the_seed_alone():
-    cases = made_up(100)
-    first = cohort.split(cases, SHARES, seed=1)
-    pd.testing.assert_frame_equal(first, cohort.split(cases, SHARES, seed=1))
-    assert not first.equals(cohort.split(cases, SHARES, seed=2))
-
-
-def test_patient_in_two_given_splits_is_named():
-    cases = made_up(6).assign(patient_id="p1", split=["train"] * 5 + ["test"])
-    with pytest.raises(ValueError, match=r"patient p1 stands in more than one split.*0005 in test"):
-        cohort.split(cases, SHARES, seed=1)
+def test_a_reason_of_the_source_excludes_the_case_unread(folders):
+    masks, _, run = folders
+    sources = cohort.from_folders(masks, None, run).assign(reason=None)
+    sources.loc[sources["case_id"] == "good", "reason"] = "subdural"
+    table = cohort.build(sources, run, need_image=False, jobs=1).set_index("case_id")
+    assert table.loc["good", "reason"] == "subdural"
+    assert np.isnan(table.loc["good", "reference_volume_ml"])
 
 
 def test_258_real_masks(shared_data, tmp_path):

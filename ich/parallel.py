@@ -1,0 +1,54 @@
+"""Per-case work over processes: results in order, a progress bar, and no case lost when a process dies."""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from tqdm import tqdm
+
+
+def each(function: Callable, arguments: Iterable[tuple], jobs: int = 1, what: str = "", dead: Any = None) -> list:
+    """`function(*given)` for every tuple of arguments, in their order.
+
+    A process that dies (a decoder that crashes, memory that runs out) takes unfinished cases with it: each of them is
+    tried once more in a process of its own, and one that kills that too gives `dead(*given)`.
+
+    Parameters
+    ----------
+    jobs : processes, -1 for one per core; 1 works in this process, where nothing protects from a crash.
+    what : text of the progress bar; without it there is none.
+    dead : makes the result of a case whose process died; without it the death is raised.
+    """
+    given = list(arguments)
+    results: dict[int, Any] = {}
+    bar = tqdm(total=len(given), desc=what, disable=not what, mininterval=10, ascii=True, file=sys.stderr)
+    try:
+        _run(function, dict(enumerate(given)), jobs, results, bar)
+    except TerminatedWorkerError:
+        if dead is None:
+            raise
+        for number in [number for number in range(len(given)) if number not in results]:
+            try:
+                # Two, since joblib works in this process where one is wanted.
+                _run(function, {number: given[number]}, 2, results, bar)
+            except TerminatedWorkerError:
+                results[number] = dead(*given[number])
+                bar.update()
+    finally:
+        bar.close()
+    return [results[number] for number in range(len(given))]
+
+
+def _run(function: Callable, given: dict[int, tuple], jobs: int, results: dict[int, Any], bar: tqdm) -> None:
+    work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
+        delayed(_numbered)(function, number, each_given) for number, each_given in given.items()
+    )
+    for number, result in work:
+        results[number] = result
+        bar.update()
+
+
+def _numbered(function: Callable, number: int, given: tuple) -> tuple[int, Any]:
+    return number, function(*given)

@@ -1,0 +1,52 @@
+"""Pseudonyms of patients and cases: keyed hashes whose key stays outside every run folder."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+LENGTH = 10  # hexadecimal digits: two of 10,000 patients share a pseudonym with a chance of 1 in 22,000
+
+
+def salt_file() -> Path:
+    """Where the study's salt is kept: the environment's ICH_SALT_FILE, else ~/.config/ich/salt."""
+    named = os.environ.get("ICH_SALT_FILE")
+    return Path(named) if named else Path.home() / ".config" / "ich" / "salt"
+
+
+def study_salt(run_dir: Path, path: Path | None = None) -> bytes:
+    """The study's salt, made on first use and readable by its owner alone.
+
+    Whoever has it can find out which pseudonym belongs to a known identifier, so it must not travel with a run.
+
+    Raises
+    ------
+    ValueError
+        The file lies inside the run folder, or holds fewer than 16 characters.
+    """
+    path = (path or salt_file()).resolve()
+    if path.is_relative_to(run_dir.resolve()):
+        raise ValueError(f"salt {path.name}: lies inside the run folder, wanted a place that is not shared with it")
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32) + "\n")
+        except FileExistsError:
+            pass  # another process was first; its salt counts
+    salt = path.read_text(encoding="utf-8").strip().encode()
+    if len(salt) < 16:
+        raise ValueError(f"salt {path.name}: {len(salt)} characters, wanted at least 16")
+    return salt
+
+
+def pseudonym(kind: str, identifier: str, salt: bytes) -> str:
+    """`kind` and a keyed hash (HMAC-SHA-256) of the identifier: the same patient has the same one in every run."""
+    digest = hmac.new(salt, f"{kind}:{identifier}".encode(), hashlib.sha256).hexdigest()
+    return f"{kind}-{digest[:LENGTH]}"
+
+
+def days_shifted(salt: bytes) -> int:
+    """By how many days, up to ten years, the study's scan dates are moved back: order and intervals stay."""
+    return 1 + int.from_bytes(hmac.new(salt, b"days", hashlib.sha256).digest()[:4]) % 3652

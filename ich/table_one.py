@@ -1,0 +1,107 @@
+"""Table 1 of a study: who and what is in each split, and how large the bleeds of each type are."""
+
+import warnings
+
+import pandas as pd
+
+from ich.tables import HEMORRHAGE_TYPES, SPLITS
+
+FEWEST = 5  # a group of fewer people could be recognised
+SHOWN = {
+    "age": "Age (years)",
+    "sex": "Sex",
+    "hemorrhage_type": "Hemorrhage type",
+    "reference_volume_ml": "Reference volume (ml)",
+    "n_slices": "Slices",
+    "slice_spacing_mm": "Slice spacing (mm)",
+    "spacing_i_mm": "Pixel spacing (mm)",
+    "tilt": "Gantry tilt of over 1°",
+    "site": "Site",
+}
+CATEGORIES = ("sex", "hemorrhage_type", "tilt", "site")
+
+
+def volumes(cohort: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    """Cases, patients and volume (mean ± SD, median, range) by type and split, with totals."""
+    cases = cohort[cohort["included"]].drop(columns="split", errors="ignore").merge(
+        splits[["case_id", "split"]], on="case_id", how="left"
+    )  # fmt: skip
+    cases["hemorrhage_type"] = cases["hemorrhage_type"].fillna("not stated")
+    rows = []
+    kinds = [kind for kind in (*HEMORRHAGE_TYPES, "not stated") if (cases["hemorrhage_type"] == kind).any()]
+    for kind in (*kinds, "all"):
+        of_kind = cases if kind == "all" else cases[cases["hemorrhage_type"] == kind]
+        for part in (*[name for name in SPLITS if (cases["split"] == name).any()], "all"):
+            chosen = of_kind if part == "all" else of_kind[of_kind["split"] == part]
+            volume = chosen["reference_volume_ml"]
+            rows.append(
+                {
+                    "hemorrhage_type": kind,
+                    "split": part,
+                    "cases": len(chosen),
+                    "patients": chosen["patient_id"].nunique(),
+                    "mean_ml": volume.mean(),
+                    "sd_ml": volume.std(),
+                    "median_ml": volume.median(),
+                    "min_ml": volume.min(),
+                    "max_ml": volume.max(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def characteristics(
+    cohort: pd.DataFrame, splits: pd.DataFrame, people: pd.DataFrame | None = None, by: str = "split"
+) -> pd.DataFrame:
+    """Table 1 in the usual form, by the tableone package: median [Q1, Q3] or n (%) by group, with missing values.
+
+    Parameters
+    ----------
+    cohort, splits : tables of `ich.tables`; included cases count.
+    people : case_id, age (years), sex of `ich.intake.take_in`. A row that would tell of fewer than five people of
+        a group is left out.
+    by : "split" or "hemorrhage_type".
+
+    Returns
+    -------
+    characteristic, level, missing, all, and a column for each group, as text.
+    """
+    from tableone import TableOne  # a second to import
+
+    cases = cohort[cohort["included"]].drop(columns="split", errors="ignore").merge(
+        splits[["case_id", "split"]], on="case_id"
+    )  # fmt: skip
+    cases["hemorrhage_type"] = cases["hemorrhage_type"].fillna("not stated")
+    cases["tilt"] = (cases["tilt_deg"].abs() > 1).map({True: "yes", False: "no"})
+    if people is not None:
+        cases = cases.merge(people[["case_id", "age", "sex"]], on="case_id", how="left")
+        cases["age"] = pd.to_numeric(cases["age"], errors="coerce")
+        cases["sex"] = cases["sex"].astype("str").str.upper().str[:1].where(lambda sex: sex.isin(["F", "M"]))
+    groups = [name for name in (SPLITS if by == "split" else (*HEMORRHAGE_TYPES, "not stated"))
+              if (cases[by] == name).any()]  # fmt: skip
+    chosen = [name for name in SHOWN if name in cases and name != by and cases[name].notna().any()]
+    chosen = [name for name in chosen if name not in ("age", "sex") or _enough(cases, name, by)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tableone 0.9 sets rows in a way that pandas will drop
+        made = TableOne(
+            cases,
+            columns=chosen,
+            categorical=[name for name in chosen if name in CATEGORIES],
+            nonnormal=[name for name in chosen if name not in CATEGORIES],
+            groupby=by,
+            order={by: groups},
+            rename={name: SHOWN[name] for name in chosen},
+            decimals=1,
+        ).tableone
+    made = made.reset_index()
+    made.columns = ["characteristic", "level", "missing", "all", *made.columns.get_level_values(1)[4:]]
+    return made[["characteristic", "level", "missing", "all", *groups]].astype("str")
+
+
+def _enough(cases: pd.DataFrame, name: str, by: str) -> bool:
+    """Whether every count that the table would tell of people stands for at least `FEWEST` of them."""
+    known = cases[cases[name].notna()]
+    keys = [by] if name == "age" else [by, name]
+    counts = known.groupby(keys, observed=True)["case_id"].size()
+    whole = 1 if name == "age" else known[name].nunique()
+    return counts.min() >= FEWEST and len(counts) == cases[by].nunique() * whole

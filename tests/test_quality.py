@@ -1,0 +1,168 @@
+"""Every check, on simulated scans that one fault at a time was put into, and on real ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from ich.grid import Scan
+from ich.hounsfield import value_kind
+from ich.phantom import make_case
+from ich.quality import EXCLUDING, QualityLimits, block_mean, check_quality, checks
+from ich.scan import read_scan
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    """A parenchymal case with its back inside the picture: scan and labels."""
+    case = make_case(2019, 0, size=128)
+    return Scan(case.grid, case.hu, "nifti"), case.labels
+
+
+def with_hu(scan: Scan, hu: np.ndarray) -> Scan:
+    kind, notes = value_kind(hu)
+    return Scan(scan.grid, hu.astype(np.float32), "nifti", kind, notes)
+
+
+def flags(scan: Scan, labels: np.ndarray) -> set[str]:
+    return set(check_quality(scan, labels).flags)
+
+
+def test_a_sound_case_has_every_column_and_no_flag(healthy):
+    found = check_quality(*healthy)
+    assert found.flags == {}
+    assert all(np.isfinite(value) for value in found.row.values())
+    assert 1000 < found.row["intracranial_ml"] < 2000
+    assert 45 < found.row["mask_hu"] < 90
+
+
+def test_the_real_head_has_no_flag(shared_data):
+    scan = read_scan(shared_data / "dicom" / "ge_head")
+    assert flags(scan, np.zeros(scan.hu.shape, np.uint8)) == set()
+
+
+def test_the_plastic_phantom_is_no_head(shared_data):
+    scan = read_scan(shared_data / "dicom" / "philips_phantom_5mm")
+    assert flags(scan, np.zeros(scan.hu.shape, np.uint8)) == {"head"}
+
+
+@pytest.mark.parametrize(
+    "values", [lambda hu: hu + 1024, lambda hu: np.clip(hu * 2 + 20, 0, 255)], ids=["shifted", "gray levels"]
+)
+def test_values_that_are_no_hounsfield_units(healthy, values):
+    scan, labels = healthy
+    assert flags(with_hu(scan, values(np.maximum(scan.hu, -1024))), labels) == {"values"}
+
+
+@pytest.mark.parametrize("axis", [1, 2], ids=["front and back", "head and feet"])
+def test_a_head_the_wrong_way_round(healthy, axis):
+    scan, labels = healthy
+    found = check_quality(with_hu(scan, np.flip(scan.hu, axis)), np.flip(labels, axis))
+    assert "orientation" in found.flags
+    assert ("front and back" if axis == 1 else "head and feet") in found.flags["orientation"]
+
+
+def test_a_head_lying_on_its_side(healthy):
+    scan, labels = healthy
+    found = check_quality(with_hu(scan, np.swapaxes(scan.hu, 0, 1)), np.swapaxes(labels, 0, 1))
+    assert "wide" in found.flags["orientation"]
+
+
+def part(scan: Scan, labels: np.ndarray, slices: slice) -> tuple[Scan, np.ndarray]:
+    grid = scan.grid
+    shape = (*grid.shape[:2], len(range(*slices.indices(grid.shape[2]))))
+    smaller = replace(grid, shape=shape, positions_mm=grid.positions_mm[slices])
+    return Scan(smaller, scan.hu[:, :, slices], "nifti"), labels[:, :, slices]
+
+
+def test_missing_base_and_vertex(healthy):
+    scan, labels = healthy
+    n = scan.hu.shape[2]
+    assert "skull base" in check_quality(*part(scan, labels, slice(n // 2, None))).flags["coverage"]
+    assert "vertex" in check_quality(*part(scan, labels, slice(0, n * 2 // 3))).flags["coverage"]
+
+
+def test_a_head_cut_by_the_picture(healthy):
+    scan, labels = healthy
+    assert "field_of_view" in flags(with_hu(scan, np.roll(scan.hu, 40, axis=0)), labels)
+
+
+def test_enhanced_vessels(healthy):
+    scan, labels = healthy
+    hu = scan.hu.copy()
+    middle = [n // 2 for n in hu.shape]
+    step = scan.grid.spacing_mm[0]
+    radius = round(8 / step)  # columns of 16 mm by 16 mm by 50 mm: 13 ml
+    hu[
+        middle[0] - radius : middle[0] + radius, middle[1] - radius : middle[1] + radius, middle[2] - 5 : middle[2] + 5
+    ] = 180
+    assert "contrast" in flags(with_hu(scan, hu), labels)
+
+
+def test_metal(healthy):
+    scan, labels = healthy
+    hu = scan.hu.copy()
+    hu[60:64, 60:64, 10:14] = 3071
+    assert flags(with_hu(scan, hu), np.zeros_like(labels)) == {"metal"}
+
+
+def test_a_slice_that_moved_and_stripes(healthy):
+    scan, labels = healthy
+    k = scan.hu.shape[2] // 2
+    moved = scan.hu.copy()
+    moved[:, :, k] = np.roll(moved[:, :, k], round(9 / scan.grid.spacing_mm[0]), axis=0)
+    found = check_quality(with_hu(scan, moved), np.zeros_like(labels))
+    assert set(found.flags) == {"motion"}
+    assert found.slices["motion"] == k
+    stripes = 150 * np.sin(np.arange(scan.hu.shape[0]) * 0.8)[:, None]
+    striped = scan.hu.copy()
+    striped[:, :, k] = np.maximum(striped[:, :, k] + stripes, -1024)
+    assert "stripes" in check_quality(with_hu(scan, striped), np.zeros_like(labels)).flags["motion"]
+
+
+def test_thick_slices_and_a_gap(healthy):
+    scan, labels = healthy
+    thick = replace(scan.grid, positions_mm=scan.grid.positions_mm * 8 / scan.grid.slice_spacing_mm)
+    assert "slices" in flags(replace(scan, grid=thick), labels)
+    positions = np.arange(scan.grid.shape[2]) * 3.0
+    positions[10:] += 3.0
+    found = check_quality(replace(scan, grid=replace(scan.grid, positions_mm=positions)), labels)
+    assert "after slice 10" in found.flags["slices"]
+
+
+def test_two_spacings_are_routine(healthy):
+    scan, labels = healthy
+    n = scan.grid.shape[2]
+    steps = np.where(np.arange(n - 1) < n // 2, 3.5, 7.0)
+    grid = replace(scan.grid, positions_mm=np.concatenate([[0], np.cumsum(steps)]))
+    assert "slices" not in flags(replace(scan, grid=grid), labels)
+
+
+def test_mask_moved_mirrored_outside_and_of_the_wrong_tissue(healthy):
+    scan, labels = healthy
+    moved = check_quality(scan, np.roll(labels, 7, axis=0))
+    assert "when moved" in moved.flags["mask_shifted"]
+    assert moved.row["mask_shift_mm"] == pytest.approx(7 * scan.grid.spacing_mm[0], abs=0.1)
+    assert "left to right" in check_quality(scan, np.flip(labels, 0)).flags["mask_shifted"]
+    corner = np.zeros_like(labels)
+    corner[2:12, 2:12, 8:12] = 1
+    assert {"mask_outside", "mask_hu", "mask_bone"} <= flags(scan, corner)
+    ring = ndimage.binary_dilation(scan.hu > 900) & (scan.hu > 300)
+    assert "mask_bone" in flags(scan, ring.astype(np.uint8))
+
+
+def test_limits_and_excluding_checks_are_stated():
+    table = checks(("metal",), QualityLimits(metal_ml=2))
+    assert "over 2 ml of more than 2500 HU" in table.set_index("check").loc["metal", "flagged when"]
+    assert table.set_index("check")["excludes"].to_dict()["metal"]
+    assert table["excludes"].sum() == 1
+    assert set(EXCLUDING) < set(table["check"])
+    with pytest.raises(ValueError, match="no check metall; there are values"):
+        checks(("metall",))
+
+
+def test_block_mean_is_the_mean_of_blocks():
+    values = np.random.default_rng(0).normal(size=(7, 8, 3)).astype(np.float32)
+    expected = values[:6, :8].reshape(2, 3, 4, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(block_mean(values, (3, 2)), expected, rtol=1e-5, atol=1e-6)
