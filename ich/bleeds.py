@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from ich.anatomy import OUTSIDE_MM, VENTRICLE_MM, Field, grid_axes
+from ich.anatomy import BASE, OUTSIDE_MM, VENTRICLE_MM, Field, grid_axes
 from ich.head import Head
 
 # Sites in MNI mm (the side is drawn), their share, and the largest plausible volume there, ml.
@@ -173,6 +173,7 @@ def parenchymal(rng: np.random.Generator, head: Head, maps: Field, growth: float
     mni = head.to_template(points)
     found = maps.sample(mni).numpy()
     allowed = (found[OUTSIDE_MM] < -3) & (found[VENTRICLE_MM] > head.ventricle_mm + 0.5)
+    allowed &= found[BASE] < 0.1  # nor in petrous bone and clinoids, which reach into the skull
     if name != "pons" and name != "cerebellum":
         allowed &= mni[..., 0].numpy() * np.sign(center[0]) > 1.5
     weights = ndimage.binary_opening(allowed, iterations=2).astype(np.float32)

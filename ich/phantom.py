@@ -21,7 +21,7 @@ from ich.render import render
 from ich.scan import Grid, write_mask, write_scan
 from ich.scanner import Acquisition, blur, degrade, draw_acquisition
 
-VERSION = 3  # raised when a seed gives other scans than before: written cases of another version are made anew
+VERSION = 4  # raised when a seed gives other scans than before: written cases of another version are made anew
 TYPE_SHARES = {"parenchymal": 0.62, "ventricular": 0.12, "subarachnoid": 0.10, "mixed": 0.16}
 FOLLOW_UP_EVERY = 8  # the last of every eight indices is a later scan of the patient before it
 VISIBLE_HU = 43.0  # noise-free HU that blood in CSF needs to be outlined
