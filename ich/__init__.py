@@ -56,6 +56,7 @@ Modules, each importing only from those before it:
 - model: the network and its weights
 - train: the training loop
 - predict: masks on the native grid
+- nnunet: a cohort for nnU-Net
 - canvas: what all figures share
 - agreement_figures: figures of agreement
 - error_figures: figures of errors

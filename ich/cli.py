@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     cohort.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a parameter of 01_cohort")
     cohort.add_argument("--overwrite", action="store_true", help="remove an existing run there first")
 
+    export = command("export", _export, "a run's cohort and splits as an nnU-Net dataset")
+    export.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="nnUNet_raw folder to write into")
+
     measure = command("measure", _measure, "volume and ABC/2 of masks, one row each")
     measure.add_argument("masks", nargs="+", type=Path, metavar="MASK", help="NIfTI mask")
     measure.add_argument("--out", type=Path, required=True, help="table to write (CSV)")
@@ -162,6 +166,14 @@ def _run_folder(profile_name: str, settings: list[str], out: Path, overwrite: bo
         return 1
     print(f"Report: {index}")
     return _say_failures(tables.read(out / "tables" / "exclusions.csv"))
+
+
+def _export(options: argparse.Namespace) -> int:
+    from ich.nnunet import export
+
+    folder = export(options.run, options.out)
+    print(f"{folder}; splits_final.json belongs into nnUNet_preprocessed/{folder.name}")
+    return 0
 
 
 def _measure(options: argparse.Namespace) -> int:

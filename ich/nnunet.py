@@ -1,0 +1,83 @@
+"""A run's cohort in nnU-Net's raw layout, so that nnU-Net trains and is tested on the same splits.
+
+Layout: https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md
+The way back is `ich.sources` (kind nnunet) for a dataset and the parameter `predictions` of 03_test_set for its masks.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from ich import tables
+from ich.scan import read_mask, read_scan, write_mask, write_scan
+from ich.tables import LABELS
+
+
+def export(run_dir: Path, out: Path, name: str = "Dataset501_ICH") -> Path:
+    """Write the included cases of a run into `out`/`name`: training and validation as Tr, test as Ts.
+
+    `splits_final.json`, for nnUNet_preprocessed/`name`, holds one fold: the run's training and validation cases.
+
+    Returns
+    -------
+    The dataset's folder.
+
+    Raises
+    ------
+    ValueError
+        The folder is there already, a case has no scan, or the run has no training case.
+    """
+    cohort = tables.read(run_dir / "tables" / "cohort.csv")
+    splits = tables.read(run_dir / "tables" / "splits.csv")
+    of_case = dict(zip(splits["case_id"], splits["split"], strict=True))
+    cases = cohort[cohort["included"] & cohort["case_id"].isin(of_case)]
+    folder = out / name
+    if folder.exists():
+        raise ValueError(f"{folder}: is there already")
+    without = cases.loc[cases["image"].isna(), "case_id"]
+    if len(without):
+        raise ValueError(f"{len(without)} cases have no scan, the first is {without.iloc[0]}")
+    parts = {part: sorted(case for case, split in of_case.items() if split == part) for part in tables.SPLITS}
+    if not parts["train"]:
+        raise ValueError(f"{run_dir.name}: no case in the training split")
+    for case in cases.itertuples():
+        end = "Ts" if of_case[str(case.case_id)] == "test" else "Tr"
+        _scan(run_dir / str(case.image), folder / f"images{end}" / f"{case.case_id}_0000.nii.gz")
+        _mask(run_dir / str(case.reference_mask), folder / f"labels{end}" / f"{case.case_id}.nii.gz")
+    about = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, **LABELS},
+        "numTraining": len(parts["train"]) + len(parts["validation"]),
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    fold = [{"train": parts["train"], "val": parts["validation"]}]
+    (folder / "splits_final.json").write_text(json.dumps(fold, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def _scan(source: Path, target: Path) -> None:
+    if source.name.endswith(".nii.gz"):
+        _same(source, target)
+    else:
+        scan = read_scan(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_scan(target, scan.hu, scan.grid)
+
+
+def _mask(source: Path, target: Path) -> None:
+    if source.name.endswith(".nii.gz"):
+        _same(source, target)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_mask(target, *read_mask(source))
+
+
+def _same(source: Path, target: Path) -> None:
+    """The same file under another name: linked where the file system can, so that a cohort is not stored twice."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,41 @@
+"""A trainer for nnU-Net's own environment: its plans, loss and augmentation, for a wall-clock budget.
+
+nnU-Net finds it through the environment variable nnUNet_extTrainer; ICH_BUDGET_S is the budget.
+"""
+
+import os
+from time import monotonic
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+
+class nnUNetTrainerBudget(nnUNetTrainer):
+    """Short epochs, as many as fit into the budget, so that the learning rate decays to its end within it."""
+
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
+        self.num_iterations_per_epoch = 5
+        self.num_val_iterations_per_epoch = 1
+        self.num_epochs = 1000
+
+    def run_training(self) -> None:
+        self.on_train_start()
+        end = monotonic() + float(os.environ["ICH_BUDGET_S"])
+        while monotonic() < end and self.current_epoch < self.num_epochs:
+            started = monotonic()
+            self.on_epoch_start()
+            self.on_train_epoch_start()
+            self.on_train_epoch_end(
+                [self.train_step(next(self.dataloader_train)) for _ in range(self.num_iterations_per_epoch)]
+            )
+            with torch.no_grad():
+                self.on_validation_epoch_start()
+                self.on_validation_epoch_end([self.validation_step(next(self.dataloader_val))])
+            self.on_epoch_end()
+            left = (end - monotonic()) / (monotonic() - started)
+            self.num_epochs = self.lr_scheduler.max_steps = max(self.current_epoch + int(left), 1)
+        self.on_train_end()
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Left out: it predicts the validation cases whole, which takes longer than the budget."""
