@@ -54,6 +54,7 @@ Modules, each importing only from those before it:
 - checklists: what reporting guidelines ask
 - splits: training, validation and test
 - model: the network and its weights
+- checkpoint: state of a training on disk
 - train: the training loop
 - predict: masks on the native grid
 - nnunet: a cohort for nnU-Net

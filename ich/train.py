@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
+from ich import checkpoint
 from ich.model import (
     AIR_HU,
     Settings,
@@ -218,14 +220,25 @@ def validate(network: torch.nn.Module, slices: Slices, settings: Settings) -> fl
     return float((scores[0] + torch.stack(scores[1:]).mean()) / 2)
 
 
+class LossNotFinite(RuntimeError):
+    """The loss became infinite or no number; the checkpoint keeps the state before."""
+
+
 def train(
     slices: Slices,
     validation: Slices,
     settings: Settings,
     recipe: Recipe,
     report: Callable[[dict], None] = lambda row: None,
+    checkpoint_file: Path | None = None,
 ) -> tuple[torch.nn.Module, pd.DataFrame]:
     """Train on `slices`, keep the averaged weights that are best on `validation`.
+
+    Parameters
+    ----------
+    report : called with each row of the history.
+    checkpoint_file : written at each validation; a training of the same data, settings and recipe goes on from it and
+        ends, on one CPU thread, with the same weights to the last bit. The caller removes it.
 
     Returns
     -------
@@ -234,27 +247,43 @@ def train(
 
     Raises
     ------
-    RuntimeError
-        The loss is not finite; names the cases of the batch.
+    LossNotFinite
+        Names the first step and the cases of its batch.
+    ValueError
+        The checkpoint is damaged.
     """
     device = slices.hu.device
     torch.manual_seed(recipe.seed)
     random = torch.Generator(device).manual_seed(recipe.seed)
     network = build_network(settings).to(device)
     # Averaged weights (EMA) generalize better than the last ones and cost one multiplication a step.
-    decay = recipe.ema_decay
     averaged = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay), use_buffers=True
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
     )
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     blood = _blood_weights(slices.labels, settings.classes)
     half = autocast_dtype(device)
 
-    history, best, best_state = [], -1.0, None
+    parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
+    mark = checkpoint.fingerprint(settings, recipe, data_hash(slices), data_hash(validation)) if checkpoint_file else ""
+    kept = checkpoint.load(checkpoint_file, mark, torch.device("cpu")) if checkpoint_file else None
+    first, best = 1, -1.0
+    history: list[dict] = []
+    best_state: dict[str, torch.Tensor] | None = None
+    if kept:
+        for name, part in parts.items():
+            part.load_state_dict(kept[name])
+        random.set_state(kept["random"])
+        first, history, best = kept["step"] + 1, kept["history"], kept["best"]
+        best_state = {name: value.to(device) for name, value in kept["best_state"].items()}
+        for row in history:
+            report(row)
     running = torch.zeros((), device=device)
+    broken = torch.zeros((), dtype=torch.long, device=device)  # first step whose loss was not finite
+    broken_rows = torch.zeros(recipe.batch_size, dtype=torch.long, device=device)
     since = 0
-    for step in range(1, recipe.steps + 1):
+    for step in range(first, recipe.steps + 1):
         network.train()
         rows = _batch(slices, recipe, blood, random)
         stack, labels = _augment(slices.hu[slices.neighbors[rows]].float(), slices.labels[rows].long(), random)
@@ -268,16 +297,18 @@ def train(
         schedule.step()
         averaged.update_parameters(network)
         running += loss.detach()
+        # Kept on the device and looked at when validating: asking each step would make a GPU wait.
+        newly = (broken == 0) & ~loss.detach().isfinite()
+        broken, broken_rows = torch.where(newly, step, broken), torch.where(newly, rows, broken_rows)
         since += 1
         if step % recipe.validate_every == 0 or step == recipe.steps:
-            mean_loss = float(running) / since
-            if not math.isfinite(mean_loss):
-                names = sorted({slices.case_ids[int(number)] for number in slices.case[rows]})
-                raise RuntimeError(f"loss is {mean_loss} at step {step}; last batch: {', '.join(names)}")
+            if int(broken):
+                names = sorted({slices.case_ids[int(number)] for number in slices.case[broken_rows]})
+                raise LossNotFinite(f"loss was not finite at step {int(broken)}, batch of cases {', '.join(names)}")
             score = validate(averaged.module, validation, settings)
             row = {
                 "step": step,
-                "loss": mean_loss,
+                "loss": float(running) / since,
                 "validation_dice": score,
                 "learning_rate": schedule.get_last_lr()[0],
             }
@@ -288,6 +319,10 @@ def train(
             if score > best:
                 best = score
                 best_state = {name: value.clone() for name, value in averaged.module.state_dict().items()}
+            if checkpoint_file and step < recipe.steps:
+                state = {name: part.state_dict() for name, part in parts.items()}
+                state |= {"random": random.get_state(), "step": step, "history": history}
+                checkpoint.save(checkpoint_file, state | {"best": best, "best_state": best_state}, mark)
     if best_state is not None:
         network.load_state_dict(best_state)
     return network.eval(), pd.DataFrame(history)

@@ -68,8 +68,51 @@ def test_loss_that_is_not_finite_names_the_cases(discs):
     folder, cases = discs
     part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
     recipe = train.Recipe(steps=4, batch_size=4, learning_rate=math.inf, validate_every=2)
-    with pytest.raises(RuntimeError, match=r"loss is nan at step \d; last batch: .*[01]"):
+    with pytest.raises(train.LossNotFinite, match=r"not finite at step [23], batch of cases .*[01]"):
         train.train(part, part, SETTINGS, recipe)
+
+
+def stop_after(step):
+    def report(row):
+        if row["step"] == step:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def test_training_that_was_stopped_ends_with_the_same_weights(discs, tmp_path):
+    folder, cases = discs
+    part, held = (train.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:6], cases[6:]))
+    recipe = train.Recipe(steps=12, batch_size=4, validate_every=4, seed=3, ema_decay=0.9)
+    whole, expected = train.train(part, held, SETTINGS, recipe)
+    kept = tmp_path / "model" / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train.train(part, held, SETTINGS, recipe, stop_after(8), kept)  # stopped before step 8 is kept
+    seen = []
+    again, history = train.train(part, held, SETTINGS, recipe, seen.append, kept)
+    pd.testing.assert_frame_equal(history, expected)
+    assert [row["step"] for row in seen] == [4, 8, 12]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_checkpoint_of_another_training_is_not_taken_up(discs, tmp_path):
+    folder, cases = discs
+    part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
+    kept = tmp_path / "checkpoint.pt"
+    short = train.Recipe(steps=4, batch_size=4, validate_every=2)
+    train.train(part, part, SETTINGS, short, checkpoint_file=kept)
+    longer = train.Recipe(steps=6, batch_size=4, validate_every=2)
+    _, history = train.train(part, part, SETTINGS, longer, checkpoint_file=kept)
+    pd.testing.assert_frame_equal(history, train.train(part, part, SETTINGS, longer)[1])
+
+
+def test_damaged_checkpoint_is_an_error(discs, tmp_path):
+    folder, cases = discs
+    part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
+    (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(ValueError, match="damaged checkpoint"):
+        train.train(part, part, SETTINGS, train.Recipe(steps=2), checkpoint_file=tmp_path / "checkpoint.pt")
 
 
 def test_empty_split_is_an_error(discs):

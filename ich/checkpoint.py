@@ -1,0 +1,39 @@
+"""State of a training on disk, so that one that was stopped goes on with the very numbers it would have had."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+
+
+def fingerprint(*parts: object) -> str:
+    """SHA-256 of what makes a training the same one: settings, recipe, data."""
+    return hashlib.sha256(json.dumps([repr(part) for part in parts]).encode()).hexdigest()
+
+
+def save(path: Path, state: dict, mark: str) -> None:
+    """Write `state` (tensors, numbers, text, lists and dictionaries of them) in one step, with its `fingerprint`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    torch.save({"mark": mark, "state": state}, temporary)
+    os.replace(temporary, path)
+
+
+def load(path: Path, mark: str, device: torch.device) -> dict | None:
+    """The state of the same training; None where there is none, or where it is of another one.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        # Nothing but tensors and plain values is ever unpickled: a file could otherwise run code.
+        found = torch.load(path, map_location=device, weights_only=True)
+        return found["state"] if found["mark"] == mark else None
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        raise ValueError(f"{path}: damaged checkpoint ({type(error).__name__}); remove it to train anew") from error
