@@ -68,6 +68,7 @@ Modules, each importing only from those before it:
 - html: notebooks to HTML
 - case: one scan to a report
 - notebook: one notebook's parameters and run
+- runs: what is in a folder of runs
 - provenance: what a run was made of
 - study: the run of a study
 - cli: the command line

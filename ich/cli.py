@@ -88,7 +88,15 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", type=Path, default=ROOT / "reports" / "demo" / "model", help="model folder of a run"
     )
 
-    listing = command("list", _list, "profiles and runs")
+    opening = command("open", _open, "show the report of a run in the browser")
+    opening.add_argument("run", metavar="RUN", help="name of the run")
+    opening.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
+
+    explaining = command("help", _help, "the parameters of a notebook: type, default, meaning")
+    explaining.add_argument("notebook", metavar="NOTEBOOK", help="such as 04_agreement")
+    explaining.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="notebooks and profiles")
+
+    listing = command("list", _list, "profiles, and runs with their headline figures")
     listing.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
     listing.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="notebooks and profiles")
     return parser
@@ -216,6 +224,7 @@ def _segment(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    from ich.runs import describe
     from ich.study import read_profile
 
     print("profiles")
@@ -224,8 +233,31 @@ def _list(options: argparse.Namespace) -> int:
         print(f"  {profile.name:12} {profile.title}: {', '.join(profile.notebooks)}")
     print("runs")
     for path in sorted(options.reports.glob("*/settings.yaml")):
-        state = "finished" if (path.parent / "manifest.json").is_file() else "unfinished"
-        print(f"  {path.parent.name:12} {state}")
+        print(describe(path.parent))
+    return 0
+
+
+def _open(options: argparse.Namespace) -> int:
+    import webbrowser
+
+    page = options.reports / options.run / "html" / "index.html"
+    if not page.is_file():
+        raise FileNotFoundError(
+            f"{options.run}: no finished report in {options.reports}; `ich list` tells what is there"
+        )
+    print(page)
+    webbrowser.open(page.resolve().as_uri())
+    return 0
+
+
+def _help(options: argparse.Namespace) -> int:
+    from ich.runs import parameters
+
+    notebook = options.notebooks / f"{options.notebook}.ipynb"
+    if not notebook.is_file():
+        known = ", ".join(sorted(path.stem for path in options.notebooks.glob("*.ipynb")))
+        raise FileNotFoundError(f"no notebook {options.notebook}; there are {known}")
+    print(parameters(notebook))
     return 0
 
 

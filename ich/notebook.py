@@ -41,6 +41,7 @@ class Parameter:
     name: str
     kind: str  # key of KINDS
     default: object
+    meaning: str = ""  # the comment beside it
 
     def parse(self, text: str) -> object:
         """Value of `text`, as given on a command line, in the declared type."""
@@ -89,7 +90,7 @@ def declared(path: Path) -> dict[str, Parameter]:
         kind = type(default).__name__ if stated in (None, "None") else stated.split("[")[0]
         if kind not in KINDS:
             raise ValueError(f"{path.stem}: {name} is declared {kind}; a parameter is one of {', '.join(KINDS)}")
-        found[name] = Parameter(name, kind, default)
+        found[name] = Parameter(name, kind, default, entry["help"] or "")
     missed = [name for name in _assigned(path) if name not in found]
     if missed:
         raise ValueError(

@@ -69,7 +69,7 @@ def test_a_study_says_where_its_report_is(project, capsys):
     assert main(["list", "--notebooks", "notebooks", "--reports", "reports"]) == 0
     listed = capsys.readouterr().out
     assert "The small one: counts_its_runs, writes_a_table" in listed
-    assert "mine         finished" in listed
+    assert "mine: The small one, finished" in listed
 
 
 def test_a_failed_study_exits_1_and_says_how_to_go_on(project, capsys):
