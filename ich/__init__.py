@@ -17,6 +17,8 @@ Modules, each importing only from those before it:
 - quality: what is wrong with a scan
 - label_names: what the name of a label says
 - dicom_masks: DICOM SEG and RTSTRUCT
+- dicom_seg: a mask as DICOM SEG
+- dicom_report: volumes as a DICOM structured report
 - layouts: nnU-Net and BIDS folders
 - datasets: folders of public datasets
 - dicom_tree: DICOM files as cases

@@ -1,0 +1,85 @@
+"""Masks and volumes as DICOM: read back, and checked by dciodvfy (Debian's dicom3tools) where it is installed."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pydicom
+import pytest
+from made_dicom import write_series
+from made_seg import FRAME, write_ct
+
+from ich.dicom import read_dicom_scan
+from ich.dicom_masks import read_dicom_mask, referenced_series
+from ich.dicom_report import read_volumes, write_dicom_report
+from ich.dicom_seg import write_dicom_seg
+from ich.grid import ScanError
+from ich.series import choose_series
+
+
+@pytest.fixture
+def case(tmp_path):
+    """A tilted prone series, so that stored and (I, J, K) order differ, and a mask of two labels on it."""
+    series = write_ct(tmp_path / "ct", tilt=15.0, ImageOrientationPatient=[-1, 0, 0, 0, -1, 0], StudyDate="20200101")
+    labels = np.zeros(read_dicom_scan(tmp_path / "ct").hu.shape, np.uint8)
+    labels[10:20, 5:12, 3:6] = 1
+    labels[30:34, 20:24, 8] = 3
+    return series, labels, tmp_path
+
+
+def test_the_mask_comes_back_voxel_for_voxel(case):
+    series, labels, folder = case
+    write_dicom_seg(folder / "mask.dcm", labels, series, "weights abc", "0.1")
+    again = read_dicom_mask(folder / "mask.dcm", series)
+    np.testing.assert_array_equal(again.labels, labels)
+    assert referenced_series(folder / "mask.dcm") == series.slices[0].uid
+    names = [item.SegmentLabel for item in pydicom.dcmread(folder / "mask.dcm").SegmentSequence]
+    assert names == ["Intraparenchymal hemorrhage", "Subarachnoid hemorrhage"]
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_volumes_come_back_with_the_report(case):
+    series, labels, folder = case
+    write_dicom_seg(folder / "mask.dcm", labels, series, "weights abc", "0.1")
+    volumes = {"parenchymal": 1.05, "ventricular": 0.0, "subarachnoid": 0.02}
+    write_dicom_report(folder / "report.dcm", folder / "mask.dcm", volumes, series, "weights abc", "0.1")
+    assert read_volumes(folder / "report.dcm") == {
+        "Intraparenchymal hemorrhage": 1.05,
+        "Subarachnoid hemorrhage": 0.02,
+    }
+    report = pydicom.dcmread(folder / "report.dcm")
+    assert report.StudyInstanceUID == pydicom.dcmread(series.slices[0].path).StudyInstanceUID
+
+
+def test_an_independent_validator_finds_no_error(case):
+    if not shutil.which("dciodvfy"):
+        pytest.skip("dciodvfy of dicom3tools is not installed")
+    series, labels, folder = case
+    write_dicom_seg(folder / "mask.dcm", labels, series, "weights abc", "0.1")
+    write_dicom_report(folder / "report.dcm", folder / "mask.dcm", {"parenchymal": 1.05}, series, "weights abc", "0.1")
+    for name in ("mask.dcm", "report.dcm"):
+        said = subprocess.run(["dciodvfy", str(folder / name)], capture_output=True, text=True, check=False).stderr
+        assert "Error" not in said, said
+
+
+def test_a_real_tilted_series_with_two_spacings(shared_data, tmp_path):
+    series = choose_series(shared_data / "dicom" / "ge_head")
+    before = {image.path: image.path.read_bytes() for image in series.slices}
+    labels = np.zeros((512, 512, 28), np.uint8)
+    labels[200:240, 180:230, 10:15] = 2
+    write_dicom_seg(tmp_path / "mask.dcm", labels, series, "weights abc", "0.1")
+    np.testing.assert_array_equal(read_dicom_mask(tmp_path / "mask.dcm", series).labels, labels)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_what_cannot_be_written_is_named(case, tmp_path):
+    series, labels, folder = case
+    with pytest.raises(ScanError, match="the mask is empty"):
+        write_dicom_seg(folder / "mask.dcm", np.zeros_like(labels), series, "w", "0.1")
+    with pytest.raises(ScanError, match="differs from"):
+        write_dicom_seg(folder / "mask.dcm", labels[1:], series, "w", "0.1")
+    write_series(tmp_path / "bare", np.arange(6) * 5.0, FrameOfReferenceUID=FRAME)
+    bare = choose_series(tmp_path / "bare")
+    with pytest.raises(ScanError, match="has no StudyInstanceUID"):
+        write_dicom_seg(folder / "mask.dcm", np.ones((32, 24, 6), np.uint8), bare, "w", "0.1")
+    assert not (folder / "mask.dcm").exists()
