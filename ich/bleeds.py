@@ -151,11 +151,17 @@ def _largest_connected(blood: np.ndarray, smallest_ml: float, voxel_ml: float) -
 
 
 def parenchymal(
-    rng: np.random.Generator, head: Head, maps: Field, growth: float, deep: bool, scatter: float = 1.0
+    rng: np.random.Generator,
+    head: Head,
+    maps: Field,
+    growth: float,
+    deep: bool,
+    scatter: float = 1.0,
+    margin_mm: float = 3.0,
 ) -> tuple[Bleed, Head]:
     """A hematoma in brain tissue and the head as it pushes it; `deep` ones lie beside the ventricles.
 
-    `scatter` multiplies how far the center may lie from its site.
+    `scatter` multiplies how far the center may lie from its site; blood stays `margin_mm` below the brain's surface.
     """
     volume = parenchymal_volume_ml(rng)
     names = [name for name in SITES if not deep or name in ("putamen", "thalamus", "pons")]
@@ -177,7 +183,7 @@ def parenchymal(
     # Blood stays in tissue: neither in the skull, nor across falx and tentorium, nor in the ventricles.
     mni = head.to_template(points)
     found = maps.sample(mni).numpy()
-    allowed = (found[OUTSIDE_MM] < -3) & (found[VENTRICLE_MM] > head.ventricle_mm + 0.5)
+    allowed = (found[OUTSIDE_MM] < -margin_mm) & (found[VENTRICLE_MM] > head.ventricle_mm + 0.5)
     if name != "pons" and name != "cerebellum":
         allowed &= mni[..., 0].numpy() * np.sign(center[0]) > 1.5
     weights = ndimage.binary_opening(allowed, iterations=2).astype(np.float32)

@@ -51,8 +51,13 @@ def sources(n: int, seed: int) -> list[Source]:
     return [Source(index % every != every - 1, seed, index) for index in range(n)]
 
 
-def as_seen(hu: np.ndarray, labels: np.ndarray, grid: Grid, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """HU (K, H, W) int16 and labels (K, H, W) uint8 at network resolution, without slices beyond the head."""
+def as_seen(hu: np.ndarray, labels: np.ndarray, grid: Grid, settings: Settings) -> dict[str, np.ndarray]:
+    """What training keeps of a case: its slices at network resolution, without those beyond the head.
+
+    Returns
+    -------
+    hu : (K, H, W) int16. labels : (K, H, W) uint8. voxel_ml : (K,) float32, volume of a pixel times its slice's weight.
+    """
     cpu = torch.device("cpu")
     view = look_at(hu, grid, settings)
     small = crop(hu, view, settings, cpu, AIR_HU).round().clamp(-1024, 3071).to(torch.int16).numpy()
@@ -60,7 +65,8 @@ def as_seen(hu: np.ndarray, labels: np.ndarray, grid: Grid, settings: Settings) 
     seen = torch.cat([1 - shares.sum(1, keepdim=True), shares], 1).argmax(1).to(torch.uint8).numpy()
     head = np.flatnonzero((small > 0).sum((1, 2)) > 0.01 * settings.size**2)
     kept = slice(head[0], head[-1] + 1) if len(head) else slice(None)
-    return small[kept], seen[kept]
+    voxel_ml = (grid.slice_weights_mm * settings.pixel_mm**2 / 1000).astype(np.float32)
+    return {"hu": small[kept], "labels": seen[kept], "voxel_ml": voxel_ml[kept]}
 
 
 def _render(source: Source, folder: Path, settings: Settings) -> Path:
@@ -69,12 +75,9 @@ def _render(source: Source, folder: Path, settings: Settings) -> Path:
     if not path.is_file():
         make = variety.make_wide_case if source.varied else phantom.make_case
         case = make(source.seed, source.index)
-        hu, labels = as_seen(case.hu, case.labels, case.grid, settings)
-        weights = case.grid.slice_weights_mm
-        slice_ml = np.full(len(hu), weights.mean() * settings.pixel_mm**2 / 1000, np.float32)
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as stream:
-            np.savez_compressed(stream, hu=hu, labels=labels, voxel_ml=slice_ml)
+            np.savez_compressed(stream, **as_seen(case.hu, case.labels, case.grid, settings))
         os.replace(temporary, path)
     return path
 
@@ -141,6 +144,7 @@ def pretrain(
     for name, part in (("training", slices), ("validation", validation)):
         if not bool((part.labels > 0).any()):
             raise ValueError(f"none of the {len(part.case_ids)} {name} cases holds blood: take more")
+    torch.set_num_threads(joblib.effective_n_jobs(jobs))
     torch.set_flush_denormal(True)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict] = []

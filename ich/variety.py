@@ -25,6 +25,7 @@ TYPE_SHARES = {"none": 0.32, "parenchymal": 0.28, "ventricular": 0.10, "subarach
 MOST_SLICES = 32  # of a thin-slice scan only a part is rendered
 VERSION = 1  # raised when a seed gives other scans than before
 CONTRAST_HU = 5.5  # how much denser than grey matter blood in CSF must be to be outlined, as in the embedded cohort
+LARGEST_HU = 120.0  # noise-free HU beyond which no voxel is labeled
 SIZE = 192
 
 # Ends of vessels and sinuses that are dense on some scans, MNI mm; the sign of x is drawn.
@@ -228,7 +229,7 @@ def draw_wide_head(rng: np.random.Generator, kind: str) -> WideHead:
     control = head.control.values.numpy()
     factors = np.array(bend.shape[1:]) / control.shape[:3]
     control = ndimage.zoom(control, (*factors, 1), order=1) * rng.uniform(0.6, 1.7) + np.moveaxis(bend, 0, -1)
-    grey = rng.uniform(32.5, 43)
+    grey = rng.uniform(30, 43)
     named = {name: getattr(head, name) for name in head.__dataclass_fields__}
     named |= {
         "scale": head.scale * rng.normal(1, 0.035) * rng.normal(1, 0.025, 3),
@@ -274,12 +275,15 @@ def draw_wide_patient(rng: np.random.Generator, maps: Field) -> tuple[str, WideH
     """Type, head and bleeds of one patient."""
     kind = str(rng.choice(list(TYPE_SHARES), p=list(TYPE_SHARES.values())))
     head = draw_wide_head(rng, kind)
-    with_sah = kind == "subarachnoid" or (kind == "mixed" and rng.random() < 0.4)
-    with_ivh = kind == "ventricular" or (kind == "mixed" and (not with_sah or rng.random() < 0.3))
+    with_sah = kind == "subarachnoid" or (kind == "mixed" and rng.random() < 0.5)
+    with_ivh = kind == "ventricular" or (kind == "mixed" and (not with_sah or rng.random() < 0.5))
+    without_icb = kind == "mixed" and with_sah and with_ivh and rng.random() < 0.6  # as after a ruptured aneurysm
     parts: list[Bleed] = []
-    if kind in ("parenchymal", "mixed"):
-        scatter = rng.uniform(0.7, 3.0)
-        part, head = bleeds.parenchymal(rng, head, maps, _growth(rng, 0.1), with_ivh and scatter < 2, scatter)
+    if kind in ("parenchymal", "mixed") and not without_icb:
+        scatter, margin_mm = rng.uniform(0.7, 3.0), rng.uniform(1, 3)
+        part, head = bleeds.parenchymal(
+            rng, head, maps, _growth(rng, 0.1), with_ivh and scatter < 2, scatter, margin_mm
+        )
         parts.append(part)
     if with_ivh:
         parts.append(bleeds.ventricular(rng, head, maps, _growth(rng, 0.06), parts))
@@ -362,6 +366,7 @@ def make_wide_case(seed: int, index: int, size: int = SIZE) -> WideCase:
         bleeding = shares.amax((0, 2, 3)) > 0.05
         if bool(bleeding.any()):
             labels[bleeding] = outline(shares[:, bleeding], hu[bleeding], visible_hu=head.grey_hu + CONTRAST_HU)
+            labels[hu > LARGEST_HU] = 0  # calcium, metal or the bumps of the inner table
         hu = spoil(hu, quality, acquisition.pixel_mm, random).round_().clamp_(-1024, 3071)
         axis = torch.arange(size) - (size - 1) / 2
         if rng.random() < 0.7:
