@@ -36,6 +36,7 @@ class Settings:
     channels, strides : levels of the U-Net.
     classes : background, parenchymal, ventricular, subarachnoid.
     smallest_ml : connected blood below this volume is not marked.
+    mirrored : the network also sees the mirror image, and the mean of both answers counts.
     """
 
     pixel_mm: float = 1.7
@@ -47,6 +48,7 @@ class Settings:
     strides: tuple[int, ...] = (2, 2, 2)
     classes: int = 4
     smallest_ml: float = 0.0
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,14 @@ def channels(stack: torch.Tensor, settings: Settings) -> torch.Tensor:
     middle = settings.neighbors
     bone = ((stack[:, middle : middle + 1] - low) / (high - low)).clamp(0, 1)
     return torch.cat([brain, bone], 1).contiguous(memory_format=torch.channels_last)
+
+
+def logits_of(network: torch.nn.Module, image: torch.Tensor, settings: Settings) -> torch.Tensor:
+    """Logits (B, classes, H, W) of an image as `channels` makes it, in half precision where that is fast."""
+    with torch.autocast(image.device.type, autocast_dtype(image.device)):
+        logits = network(image)
+        # Left and right lie along the first axis of the plane.
+        return (logits + network(image.flip(2)).flip(2)) / 2 if settings.mirrored else logits
 
 
 def neighbor_index(n_slices: int, neighbors: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from ich.cohort import path_from_run
 from ich.components import bounding_box, label_components
 from ich.measure import masks_in
-from ich.model import AIR_HU, Settings, autocast_dtype, channels, crop, look_at, neighbor_index, uncrop
+from ich.model import AIR_HU, Settings, channels, crop, logits_of, look_at, neighbor_index, uncrop
 from ich.scan import Grid, Scan, ScanError, read_scan, write_mask
 
 
@@ -35,8 +35,7 @@ def predict(network: torch.nn.Module, settings: Settings, scan: Scan, batch: int
     rows = neighbor_index(len(hu), settings.neighbors).to(device)
     labels = np.zeros(scan.hu.shape, np.uint8)
     for numbers in torch.arange(len(hu), device=device).split(batch):
-        with torch.autocast(device.type, autocast_dtype(device)):
-            logits = network(channels(hu[rows[numbers]], settings))
+        logits = logits_of(network, channels(hu[rows[numbers]], settings), settings)
         # Most slices hold no blood: bringing them back to native pixels is skipped.
         keep = (logits[:, 1:] > logits[:, :1]).any(1).flatten(1).any(1)
         if bool(keep.any()):

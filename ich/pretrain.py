@@ -77,7 +77,8 @@ def _render(source: Source, folder: Path, settings: Settings) -> Path:
         case = make(source.seed, source.index)
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as stream:
-            np.savez_compressed(stream, **as_seen(case.hu, case.labels, case.grid, settings))
+            seen = as_seen(case.hu, case.labels, case.grid, settings)
+            np.savez_compressed(stream, hu=seen["hu"], labels=seen["labels"], voxel_ml=seen["voxel_ml"])
         os.replace(temporary, path)
     return path
 
@@ -158,7 +159,7 @@ def pretrain(
     predicted = train.predict_slices(network, validation, SETTINGS)
     reference_ml = train.case_volumes(validation.labels, validation).numpy()
     predicted_ml = train.case_volumes(predicted, validation).numpy()
-    best = history.loc[history["validation_dice"].idxmax()]
+    best = max(rows, key=lambda row: row["validation_dice"])
     save_weights(
         network,
         SETTINGS,

@@ -124,9 +124,10 @@ def _from_line_mm(points: torch.Tensor, start: np.ndarray, end: np.ndarray) -> t
     """Distance (...) of points (..., 3) from the line between two points, mm."""
     axis = end - start
     # One axis at a time: a norm over the last one takes ten times as long.
-    offset = [place - float(first) for place, first in zip(points.unbind(-1), start, strict=True)]
-    along = sum(part * float(a) for part, a in zip(offset, axis / max(axis @ axis, 1e-3), strict=True)).clamp_(0, 1)
-    return sum((part - along * float(a)) ** 2 for part, a in zip(offset, axis, strict=True)).sqrt_()
+    x, y, z = (place - float(first) for place, first in zip(points.unbind(-1), start, strict=True))
+    a, b, c = (float(length) for length in axis)
+    along = ((a * x + b * y + c * z) / max(float(axis @ axis), 1e-3)).clamp_(0, 1)
+    return ((x - a * along) ** 2 + (y - b * along) ** 2 + (z - c * along) ** 2).sqrt_()
 
 
 def _direction(rng: np.random.Generator, up: tuple[float, float] = (-0.3, 1.0)) -> np.ndarray:
@@ -138,12 +139,12 @@ def _direction(rng: np.random.Generator, up: tuple[float, float] = (-0.3, 1.0)) 
 
 def _lines(rng: np.random.Generator, kind: str) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
     """Dense vessels, shunts and clips."""
-    lines = []
+    lines: list[tuple[np.ndarray, np.ndarray, float, float]] = []
     for start, end in VESSELS:
         for side in (-1, 1) if start[0] > 0 or end[0] > 0 else (1,):
             if rng.random() < 0.16:
-                ends = [np.array(point) * (side, 1, 1) + rng.normal(0, 1.5, 3) for point in (start, end)]
-                lines.append((*ends, rng.uniform(0.8, 3.2), rng.uniform(44, 78)))
+                first, last = (np.array(point) * (side, 1, 1) + rng.normal(0, 1.5, 3) for point in (start, end))
+                lines.append((first, last, rng.uniform(0.8, 3.2), rng.uniform(44, 78)))
     if rng.random() < 0.05:  # shunt or drain
         side = rng.choice([-1, 1])
         entry = np.array([side * rng.uniform(20, 50), rng.choice([-75, 45]), 48]) + rng.normal(0, 5, 3)
@@ -271,10 +272,10 @@ def _growth(rng: np.random.Generator, smallest: float) -> float:
     return float(np.exp(rng.uniform(np.log(smallest), np.log(1.6)))) if rng.random() < 0.5 else 1.0
 
 
-def draw_wide_patient(rng: np.random.Generator, maps: Field) -> tuple[str, WideHead, tuple[Bleed, ...]]:
+def draw_wide_patient(rng: np.random.Generator, maps: Field) -> tuple[str, Head, tuple[Bleed, ...]]:
     """Type, head and bleeds of one patient."""
     kind = str(rng.choice(list(TYPE_SHARES), p=list(TYPE_SHARES.values())))
-    head = draw_wide_head(rng, kind)
+    head: Head = draw_wide_head(rng, kind)
     with_sah = kind == "subarachnoid" or (kind == "mixed" and rng.random() < 0.5)
     with_ivh = kind == "ventricular" or (kind == "mixed" and (not with_sah or rng.random() < 0.5))
     without_icb = kind == "mixed" and with_sah and with_ivh and rng.random() < 0.6  # as after a ruptured aneurysm
@@ -371,5 +372,5 @@ def make_wide_case(seed: int, index: int, size: int = SIZE) -> WideCase:
         axis = torch.arange(size) - (size - 1) / 2
         if rng.random() < 0.7:
             hu[:, axis[:, None] ** 2 + axis[None] ** 2 > (size / 2) ** 2] = max(acquisition.padding_hu, -1024)
-    stacks = (stack.permute(1, 2, 0).numpy() for stack in (hu, labels))
-    return WideCase(*(a.astype(t) for a, t in zip(stacks, (np.int16, np.uint8), strict=True)), acquisition.grid(), kind)
+    pixels, outlines = (stack.permute(1, 2, 0).numpy() for stack in (hu, labels))
+    return WideCase(pixels.astype(np.int16), outlines.astype(np.uint8), acquisition.grid(), kind)
