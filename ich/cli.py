@@ -78,9 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     pretrain = command("pretrain", _pretrain, "make the shipped weights again: simulate thousands of scans and train")
-    pretrain.add_argument("--cases", type=int, default=2400, help="simulated training cases (default: 2400)")
+    pretrain.add_argument("--cases", type=int, default=1000, help="simulated training cases (default: 1000)")
     pretrain.add_argument("--validation-cases", type=int, default=80, help="simulated cases to choose the step on")
-    pretrain.add_argument("--steps", type=int, default=14000, help="optimizer steps (default: 14000)")
+    pretrain.add_argument("--steps", type=int, default=11000, help="optimizer steps (default: 11000)")
     pretrain.add_argument("--seed", type=int, default=1, help="seed of cases, weights and order (default: 1)")
     pretrain.add_argument("--out", type=Path, required=True, metavar="DIR", help="model folder to write")
     pretrain.add_argument("--cache", type=Path, metavar="DIR", help="rendered cases, kept (default: OUT/cache)")

@@ -4,7 +4,7 @@
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import joblib
@@ -19,7 +19,9 @@ from ich.scan import Grid
 from ich.train import Recipe, Slices
 
 SETTINGS = Settings(pixel_mm=1.35, size=160, channels=(24, 48, 96, 160, 160), strides=(2, 2, 2, 2))
-RECIPE = Recipe(steps=14000, batch_size=10, positive_share=0.5, ema_decay=0.998, validate_every=1000, seed=1)
+# How the trained network is used; chosen on simulated cases of the validation seed.
+AFTERWARDS: dict = {"mirrored": True, "smallest_ml": 0.1}
+RECIPE = Recipe(steps=11000, batch_size=10, positive_share=0.5, ema_decay=0.998, validate_every=1000, seed=1)
 EMBEDDED_SHARE = 0.2  # of the training cases; the others are varied
 RESERVED_SEED = 2019  # of the embedded cohort, which tests the weights
 
@@ -156,13 +158,14 @@ def pretrain(
         print("step {step:6d}  loss {loss:.3f}  validation Dice {validation_dice:.3f}".format(**row), flush=True)
 
     network, history = train.train(slices, validation, SETTINGS, recipe, report)
-    predicted = train.predict_slices(network, validation, SETTINGS)
+    used = replace(SETTINGS, **AFTERWARDS)
+    predicted = train.predict_slices(network, validation, used)
     reference_ml = train.case_volumes(validation.labels, validation).numpy()
     predicted_ml = train.case_volumes(predicted, validation).numpy()
     best = max(rows, key=lambda row: row["validation_dice"])
     save_weights(
         network,
-        SETTINGS,
+        used,
         out,
         trained_on="simulated CT only (ich.variety and ich.phantom); no voxel of a real scan",
         simulated=True,

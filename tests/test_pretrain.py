@@ -47,7 +47,7 @@ def test_a_few_cases_and_steps_make_a_model_folder(tmp_path, monkeypatch):
     assert history["step"].tolist() == [1, 2]
     assert pd.read_csv(tmp_path / "out" / "training.csv")["step"].tolist() == [1, 2]
     _, settings, card = model.load_weights(tmp_path / "out", torch.device("cpu"))
-    assert settings == small
+    assert settings == replace(small, **pretrain.AFTERWARDS)
     assert card["simulated"] is True
     assert "simulated CT only" in card["trained_on"]
     assert "research only" in card["use"]
