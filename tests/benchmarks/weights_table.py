@@ -6,6 +6,7 @@ simulated but one: the head of ../shared/data/dicom/ge_head, which does not blee
 
 import argparse
 import json
+import pickle
 import time
 from pathlib import Path
 
@@ -42,13 +43,21 @@ def network(folder: Path):
     return _loaded[folder]
 
 
-def measured(folder: Path, group: str, seed: int, index: int) -> dict:
+def rendered(group: str, seed: int, index: int, cache: Path | None):
+    """One case, from `cache` where it is there."""
+    make = make_wide_case if group.startswith("varied") else make_case
+    if cache is None:
+        return make(seed, index)
+    path = cache / f"{make.__name__}-{seed}-{index}.pickle"
+    if not path.is_file():
+        path.write_bytes(pickle.dumps(make(seed, index)))
+    return pickle.loads(path.read_bytes())
+
+
+def measured(folder: Path, cache: Path | None, group: str, seed: int, index: int) -> dict:
     """One case: Dice of blood and of each label, and the volumes."""
-    if group.startswith("varied"):
-        case, patient = make_wide_case(seed, index), str(index)
-    else:
-        case = make_case(seed, index)
-        patient = case.patient_id
+    case = rendered(group, seed, index, cache)
+    patient = getattr(case, "patient_id", str(index))
     found = predict(*network(folder), Scan(case.grid, case.hu, "simulated")).labels
     row = {
         "group": group,
@@ -141,8 +150,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=SHIPPED_WEIGHTS)
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "checks" / "weights.csv")
-    parser.add_argument("--fresh", type=int, default=25, help="fresh embedded cases of each type")
-    parser.add_argument("--varied", type=int, default=200, help="varied cases")
+    parser.add_argument("--fresh", type=int, default=15, help="fresh embedded cases of each type")
+    parser.add_argument("--varied", type=int, default=120, help="varied cases")
+    parser.add_argument("--cache", type=Path, help="existing folder that keeps rendered cases for other weights")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--without-real", action="store_true", help="leave the real head out")
     options = parser.parse_args()
@@ -150,7 +160,9 @@ def main() -> None:
     work += [("embedded kind, another seed", FRESH_SEED, i) for i in first_of_each_type(FRESH_SEED, options.fresh)]
     work += [("varied", VARIED_SEED, index) for index in range(options.varied)]
     cases = pd.DataFrame(
-        joblib.Parallel(n_jobs=options.jobs)(joblib.delayed(measured)(options.weights, *case) for case in work)
+        joblib.Parallel(n_jobs=options.jobs)(
+            joblib.delayed(measured)(options.weights, options.cache, *case) for case in work
+        )
     )
     rows = summary(cases)
     if GE_HEAD.is_dir() and not options.without_real:
