@@ -29,6 +29,8 @@ Modules, each importing only from those before it:
 - scanner: a simulated scanner
 - render: head and bleeds to slices
 - phantom: simulated cases
+- artifacts: what a poor scanner adds
+- variety: far more varied simulated cases
 - components: connected parts of a mask
 - hull: diameters of an outline
 - abc2: ABC/2 and its variants
@@ -60,6 +62,7 @@ Modules, each importing only from those before it:
 - train: the training loop
 - predict: masks on the native grid
 - nnunet: a cohort for nnU-Net
+- pretrain: the shipped weights
 - canvas: what all figures share
 - agreement_figures: figures of agreement
 - error_figures: figures of errors

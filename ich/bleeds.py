@@ -150,8 +150,19 @@ def _largest_connected(blood: np.ndarray, smallest_ml: float, voxel_ml: float) -
     return ((volumes >= smallest_ml) | (volumes == volumes.max()))[labeled] & blood
 
 
-def parenchymal(rng: np.random.Generator, head: Head, maps: Field, growth: float, deep: bool) -> tuple[Bleed, Head]:
-    """A hematoma in brain tissue and the head as it pushes it; `deep` ones lie beside the ventricles."""
+def parenchymal(
+    rng: np.random.Generator,
+    head: Head,
+    maps: Field,
+    growth: float,
+    deep: bool,
+    scatter: float = 1.0,
+    margin_mm: float = 3.0,
+) -> tuple[Bleed, Head]:
+    """A hematoma in brain tissue and the head as it pushes it; `deep` ones lie beside the ventricles.
+
+    `scatter` multiplies how far the center may lie from its site; blood stays `margin_mm` below the brain's surface.
+    """
     volume = parenchymal_volume_ml(rng)
     names = [name for name in SITES if not deep or name in ("putamen", "thalamus", "pons")]
     names = [name for name in names if SITES[name][2] >= volume] or ["putamen"]
@@ -159,7 +170,7 @@ def parenchymal(rng: np.random.Generator, head: Head, maps: Field, growth: float
     name = names[rng.choice(len(names), p=shares / shares.sum())]
     site = np.array(SITES[name][0], float) * (rng.choice([-1, 1]), 1, 1)
     spread = 2.0 if name == "pons" else 4.0 if name in ("putamen", "thalamus") else 7.0
-    center = (site + rng.normal(0, spread, 3)) * head.scale
+    center = (site + rng.normal(0, spread * scatter, 3)) * head.scale
     field, axis = hematoma_field(rng, volume)
     hu, texture = rng.uniform(56, 74), rng.uniform(1, 4.5)
     edema_width = rng.uniform(2, 8)
@@ -172,7 +183,7 @@ def parenchymal(rng: np.random.Generator, head: Head, maps: Field, growth: float
     # Blood stays in tissue: neither in the skull, nor across falx and tentorium, nor in the ventricles.
     mni = head.to_template(points)
     found = maps.sample(mni).numpy()
-    allowed = (found[OUTSIDE_MM] < -3) & (found[VENTRICLE_MM] > head.ventricle_mm + 0.5)
+    allowed = (found[OUTSIDE_MM] < -margin_mm) & (found[VENTRICLE_MM] > head.ventricle_mm + 0.5)
     allowed &= found[BASE] < 0.1  # nor in petrous bone and clinoids, which reach into the skull
     if name != "pons" and name != "cerebellum":
         allowed &= mni[..., 0].numpy() * np.sign(center[0]) > 1.5

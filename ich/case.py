@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ich import figures
 from ich.abc2 import ABC2, RULE, abc2_variants
 from ich.html import figure_data_uri, page
-from ich.model import choose_device, load_weights
+from ich.model import SHIPPED_WEIGHTS, choose_device, load_weights
 from ich.predict import Prediction, predict, volume_interval
 from ich.scan import Scan, read_scan, write_mask
 from ich.tables import LABELS
@@ -21,7 +21,7 @@ from ich.widgets import SliceViewer
 
 @dataclass(frozen=True)
 class Limits:
-    """Acquisitions outside these were not in the training of the demo network; the report then warns."""
+    """Acquisitions outside these are rare or missing in the training of every network here; the report then warns."""
 
     tilt_deg: float = 30.0
     slice_spacing_mm: tuple[float, float] = (2.0, 8.0)
@@ -51,7 +51,7 @@ def warnings_for(scan: Scan, prediction: Prediction, card: dict, limits: Limits 
     return found
 
 
-def segment(scan_path: Path, out: Path, weights: Path, device: str = "auto") -> dict:
+def segment(scan_path: Path, out: Path, weights: Path = SHIPPED_WEIGHTS, device: str = "auto") -> dict:
     """Segment one NIfTI file or DICOM folder; writes mask.nii.gz, case.json and case.html into `out`.
 
     Returns
@@ -138,7 +138,9 @@ def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> s
     found = bool(np.any(prediction.labels))
     body = f"""
 <h1>Single case</h1>
-<p class="notice">Research use only: not a medical device, not for diagnosis or treatment.</p>
+<p class="notice">Research use only: not a medical device, not for diagnosis or treatment.{
+        " The network was trained on simulated CT only." if result["weights"]["simulated"] else ""
+    }</p>
 <h2>Measurements</h2>
 <table>{"".join(rows)}</table>
 <h2>Warnings</h2>

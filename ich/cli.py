@@ -85,8 +85,17 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("scan", type=Path, metavar="SCAN", help="NIfTI file or DICOM folder")
     segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     segment.add_argument(
-        "--weights", type=Path, default=ROOT / "reports" / "demo" / "model", help="model folder of a run"
+        "--weights", type=Path, metavar="DIR", help="model folder of a run (default: the weights that ich ships)"
     )
+
+    pretrain = command("pretrain", _pretrain, "make the shipped weights again: simulate thousands of scans and train")
+    pretrain.add_argument("--cases", type=int, default=1000, help="simulated training cases (default: 1000)")
+    pretrain.add_argument("--validation-cases", type=int, default=80, help="simulated cases to choose the step on")
+    pretrain.add_argument("--steps", type=int, default=11000, help="optimizer steps (default: 11000)")
+    pretrain.add_argument("--seed", type=int, default=1, help="seed of cases, weights and order (default: 1)")
+    pretrain.add_argument("--out", type=Path, required=True, metavar="DIR", help="model folder to write")
+    pretrain.add_argument("--cache", type=Path, metavar="DIR", help="rendered cases, kept (default: OUT/cache)")
+    pretrain.add_argument("--jobs", type=int, default=-1, help="worker processes and threads, -1 for one per core")
 
     opening = command("open", _open, "show the report of a run in the browser")
     opening.add_argument("run", metavar="RUN", help="name of the run")
@@ -215,11 +224,25 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _segment(options: argparse.Namespace) -> int:
     from ich.case import segment
+    from ich.model import SHIPPED_WEIGHTS
 
-    result = segment(options.scan, options.out, options.weights)
-    print(f"{result['volume_ml']:.1f} ml of blood (research use only): {options.out / 'case.html'}")
+    result = segment(options.scan, options.out, options.weights or SHIPPED_WEIGHTS)
+    trained = "trained on simulated CT only, " if result["weights"]["simulated"] else ""
+    print(f"{result['volume_ml']:.1f} ml of blood ({trained}research use only): {options.out / 'case.html'}")
     for text in result["warnings"]:
         print(f"warning: {text}", file=sys.stderr)
+    return 0
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from ich.pretrain import RECIPE, pretrain
+
+    recipe = replace(RECIPE, steps=options.steps, seed=options.seed)
+    cache = options.cache or options.out / "cache"
+    history = pretrain(options.out, cache, options.cases, options.validation_cases, recipe, options.seed, options.jobs)
+    print(f"validation Dice {history['validation_dice'].max():.3f} (simulated cases): {options.out}")
     return 0
 
 

@@ -77,7 +77,11 @@ class Head:
             near = ((mni - torch.as_tensor(center, dtype=torch.float32, device=device)) ** 2).sum(-1) / radius**2
             calcium = torch.maximum(calcium, level * (1.6 - near).clamp_(0, 1))
         out[CALCIUM] = calcium
+        self._add_findings(out, mni)
         return out
+
+    def _add_findings(self, found: torch.Tensor, mni: torch.Tensor) -> None:
+        """Change the channels (13, ...) at MNI points (..., 3) in place; here not at all, see `variety.WideHead`."""
 
     def _smooth(self, points_mm: torch.Tensor) -> torch.Tensor:
         """MNI position and noise of the folds, (4, ...)."""

@@ -19,6 +19,7 @@ from scipy import ndimage
 from ich.scan import Grid
 
 AIR_HU = -1000
+SHIPPED_WEIGHTS = Path(__file__).parent / "weights"  # what `ich segment` uses unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Settings:
         center slice are the input channels.
     channels, strides : levels of the U-Net.
     classes : background, parenchymal, ventricular, subarachnoid.
+    smallest_ml : connected blood below this volume is not marked.
+    mirrored : the network also sees the mirror image, and the mean of both answers counts.
     """
 
     pixel_mm: float = 1.7
@@ -44,6 +47,8 @@ class Settings:
     channels: tuple[int, ...] = (16, 32, 64, 128)
     strides: tuple[int, ...] = (2, 2, 2)
     classes: int = 4
+    smallest_ml: float = 0.0
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,14 @@ def channels(stack: torch.Tensor, settings: Settings) -> torch.Tensor:
     return torch.cat([brain, bone], 1).contiguous(memory_format=torch.channels_last)
 
 
+def logits_of(network: torch.nn.Module, image: torch.Tensor, settings: Settings) -> torch.Tensor:
+    """Logits (B, classes, H, W) of an image as `channels` makes it, in half precision where that is fast."""
+    with torch.autocast(image.device.type, autocast_dtype(image.device)):
+        logits = network(image)
+        # Left and right lie along the first axis of the plane.
+        return (logits + network(image.flip(2)).flip(2)) / 2 if settings.mirrored else logits
+
+
 def neighbor_index(n_slices: int, neighbors: int) -> torch.Tensor:
     """(K, 2 * neighbors + 1) slice numbers; an end slice is its own missing neighbor."""
     offsets = torch.arange(-neighbors, neighbors + 1)
@@ -168,23 +181,31 @@ def load_weights(folder: Path, device: torch.device) -> tuple[torch.nn.Module, S
     Raises
     ------
     FileNotFoundError
-        There are no weights in `folder`.
+        There are no weights in `folder`, or no settings.json beside them.
     ValueError
-        The weights are not those that settings.json describes.
+        The weights are not those that settings.json describes, or do not fit the network it describes.
     """
-    weights = folder / "weights.safetensors"
+    weights, described = folder / "weights.safetensors", folder / "settings.json"
     if not weights.is_file():
         raise FileNotFoundError(
             f"no weights.safetensors in {folder}: train a network first (`make study`, or 02_training)"
         )
-    card = json.loads((folder / "settings.json").read_text())
+    if not described.is_file():
+        raise FileNotFoundError(f"no settings.json beside {weights}: it says what network the weights are for")
+    card = json.loads(described.read_text())
+    missing = [name for name in ("settings", "sha256") if name not in card]
+    if missing:
+        raise ValueError(f"{described}: has no {' and no '.join(missing)}")
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     if digest != card["sha256"]:
         raise ValueError(f"{weights}: SHA-256 {digest[:12]}… differs from {card['sha256'][:12]}… in settings.json")
     fields: dict = {
         name: tuple(value) if isinstance(value, list) else value for name, value in card["settings"].items()
     }
-    settings = Settings(**fields)
-    network = build_network(settings)
-    network.load_state_dict(load_file(weights))
+    try:
+        settings = Settings(**fields)
+        network = build_network(settings)
+        network.load_state_dict(load_file(weights))
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"{weights}: does not fit the network that settings.json describes: {error}") from error
     return network.to(device).eval(), settings, card

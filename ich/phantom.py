@@ -96,7 +96,7 @@ def draw_patient(seed: int, index: int, maps: Field) -> Patient:
     return Patient(f"simulated-{owner:04d}", kind, head, tuple(parts), str(day))
 
 
-def _outline(
+def outline(
     shares: torch.Tensor,
     hu: torch.Tensor,
     level: float | torch.Tensor = 0.5,
@@ -125,7 +125,7 @@ def _second_reader(
     wobble = F.interpolate(wobble, (n, h, w), mode="trilinear", align_corners=False)[0, 0]
     level = (0.5 + rng.normal(0, 0.06) + 0.13 * wobble).clamp_(0.15, 0.85)
     visible = VISIBLE_HU + rng.normal(0, 1.5) + 3.0 * wobble
-    labels = _outline(smoothed, hu, level, visible)
+    labels = outline(smoothed, hu, level, visible)
     blood = torch.nonzero((labels > 0).flatten(1).any(1)).flatten()
     if len(blood) > 4 and rng.random() < 0.25:
         labels[int(blood[0] if rng.random() < 0.5 else blood[-1])] = 0
@@ -145,13 +145,13 @@ def _read_twice(
         high = (blood.amax(0) + reach + 1).tolist()
         cut = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         seen = blur(hu[cut], acquisition.blur_mm / acquisition.pixel_mm)
-        labels[cut] = _outline(shares[(slice(None), *cut)], seen)
+        labels[cut] = outline(shares[(slice(None), *cut)], seen)
         second[cut] = _second_reader(shares[(slice(None), *cut)], seen, rng, random, acquisition.pixel_mm)
     return labels, second
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """One thread, so that sums have one order, and no denormals, which are slow; threads as before afterwards."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -176,7 +176,7 @@ def make_case(seed: int, index: int, size: int = 256, device: str = "cpu") -> Ca
     maps = template(device)
     visit = np.random.default_rng([seed, index, 3])
     random = torch.Generator().manual_seed(int(visit.integers(2**62)))
-    with torch.no_grad(), _one_thread():
+    with torch.no_grad(), one_thread():
         patient = draw_patient(seed, index, template("cpu"))
         acquisition = draw_acquisition(visit, size)
         hu, shares = render(patient.head, patient.parts, acquisition, maps, device)

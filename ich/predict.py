@@ -8,9 +8,10 @@ import pandas as pd
 import torch
 
 from ich.cohort import path_from_run
+from ich.components import bounding_box, label_components
 from ich.measure import masks_in
-from ich.model import AIR_HU, Settings, autocast_dtype, channels, crop, look_at, neighbor_index, uncrop
-from ich.scan import Scan, ScanError, read_scan, write_mask
+from ich.model import AIR_HU, Settings, channels, crop, logits_of, look_at, neighbor_index, uncrop
+from ich.scan import Grid, Scan, ScanError, read_scan, write_mask
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,29 @@ def predict(network: torch.nn.Module, settings: Settings, scan: Scan, batch: int
     rows = neighbor_index(len(hu), settings.neighbors).to(device)
     labels = np.zeros(scan.hu.shape, np.uint8)
     for numbers in torch.arange(len(hu), device=device).split(batch):
-        with torch.autocast(device.type, autocast_dtype(device)):
-            logits = network(channels(hu[rows[numbers]], settings))
+        logits = logits_of(network, channels(hu[rows[numbers]], settings), settings)
         # Most slices hold no blood: bringing them back to native pixels is skipped.
         keep = (logits[:, 1:] > logits[:, :1]).any(1).flatten(1).any(1)
         if bool(keep.any()):
             native = uncrop(logits[keep], view, scan.hu.shape[:2]).argmax(1).to(torch.uint8)
             labels[:, :, numbers[keep].cpu().numpy()] = native.permute(1, 2, 0).cpu().numpy()
+    if settings.smallest_ml > 0:
+        drop_specks(labels, scan.grid, settings.smallest_ml)
     by_label = {label: scan.grid.volume_ml(labels == label) for label in range(1, settings.classes)}
     return Prediction(labels, sum(by_label.values()), by_label)
+
+
+def drop_specks(labels: np.ndarray, grid: Grid, smallest_ml: float) -> None:
+    """Unmark, in place, connected blood of less than `smallest_ml`; an empty mask stays empty.
+
+    Blood of all labels is connected as one: a thin clot beside a hematoma is not a speck.
+    """
+    box = bounding_box(labels > 0)
+    parts, found = label_components(labels[box] > 0)
+    for number, part in enumerate(found, start=1):
+        inside = parts[part] == number
+        if grid.voxel_ml[box[2]][part[2]] @ np.count_nonzero(inside, axis=(0, 1)) < smallest_ml:
+            labels[box][part][inside] = 0
 
 
 def volume_interval(volume_ml: float, calibration: dict) -> tuple[float, float] | None:

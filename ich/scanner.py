@@ -104,7 +104,7 @@ class Acquisition:
         return -1000 + 1150 * shell + 35 * foam * (1 - shell)
 
 
-def _rotation(degrees: np.ndarray) -> np.ndarray:
+def rotation(degrees: np.ndarray) -> np.ndarray:
     a, b, c = np.radians(degrees)
     rx = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     ry = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
@@ -140,7 +140,7 @@ def draw_acquisition(rng: np.random.Generator, size: int) -> Acquisition:
         table_mm=perpendicular / cosine - perpendicular.mean() / cosine + 11 + rng.normal(0, 2.5),
         thickness_mm=thickness,
         tilt_deg=tilt,
-        rotation=_rotation(angles),
+        rotation=rotation(angles),
         center_mm=center,
         noise_hu=float(rng.uniform(2.0, 4.5)),
         blur_mm=float(rng.uniform(0.35, 0.65)),
@@ -169,7 +169,7 @@ def blur(stack: torch.Tensor, sigma: float) -> torch.Tensor:
     return stack
 
 
-def _streaks(hu: torch.Tensor, acquisition: Acquisition, random: torch.Generator) -> torch.Tensor:
+def streaks(hu: torch.Tensor, strength_hu: float, random: torch.Generator) -> torch.Tensor:
     """Change of HU (K, H, W) between dense bones: dark bands and streaks along rays, most across the skull base."""
     n, coarse = len(hu), 64
     bone = F.adaptive_avg_pool2d((hu > 500).float()[:, None], coarse)
@@ -188,7 +188,7 @@ def _streaks(hu: torch.Tensor, acquisition: Acquisition, random: torch.Generator
         load = ((turned.sum(2, keepdim=True) - 7) / 14).clamp(0, 1) ** 1.5
         wave = torch.randn((n, 1, 1, coarse), generator=random).to(hu.device)
         total += F.grid_sample(between * load * (1.1 * wave - 0.8), back, align_corners=False)
-    return F.interpolate(total, hu.shape[1:], mode="bilinear", align_corners=False)[:, 0] * acquisition.streak_hu
+    return F.interpolate(total, hu.shape[1:], mode="bilinear", align_corners=False)[:, 0] * strength_hu
 
 
 def degrade(hu: torch.Tensor, acquisition: Acquisition, random: torch.Generator) -> torch.Tensor:
@@ -200,5 +200,5 @@ def degrade(hu: torch.Tensor, acquisition: Acquisition, random: torch.Generator)
     sigma = 0.55 / acquisition.pixel_mm
     noise = blur(noise, sigma) if sigma > 0.4 else noise
     noise *= acquisition.noise_hu / noise.std()
-    hu = hu + soft * (_streaks(hu, acquisition, random) + acquisition.offset_hu)
+    hu = hu + soft * (streaks(hu, acquisition.streak_hu, random) + acquisition.offset_hu)
     return hu + noise * (0.3 + 0.7 * soft)

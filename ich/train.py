@@ -21,6 +21,7 @@ from ich.model import (
     build_network,
     channels,
     crop,
+    logits_of,
     look_at,
     neighbor_index,
 )
@@ -184,12 +185,10 @@ def _regions(shares: torch.Tensor) -> torch.Tensor:
 def predict_slices(network: torch.nn.Module, slices: Slices, settings: Settings, batch: int = 16) -> torch.Tensor:
     """(N, H, W) uint8 label of every slice at network resolution."""
     network.eval()
-    device = slices.hu.device
     out = []
     for rows in slices.neighbors.split(batch):
         stack = slices.hu[rows].float()
-        with torch.autocast(device.type, autocast_dtype(device)):
-            logits = network(channels(stack, settings))
+        logits = logits_of(network, channels(stack, settings), settings)
         out.append(logits.argmax(1).to(torch.uint8))
     return torch.cat(out)
 

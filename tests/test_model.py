@@ -107,3 +107,36 @@ def test_prediction_is_on_the_native_grid():
     expected_ml = len(box[0]) * len(box[1]) * 6 * 0.9 * 0.9 * 5 / 1000
     assert result.volume_ml == pytest.approx(expected_ml)
     assert result.volume_by_label_ml[1] == 0
+
+
+def test_weights_without_settings_are_refused(tmp_path):
+    model.save_weights(model.build_network(SETTINGS), SETTINGS, tmp_path)
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"settings\.json"):
+        model.load_weights(tmp_path, CPU)
+
+
+@pytest.mark.parametrize("change", [{"channels": [4, 16]}, {"heads": 3}])
+def test_weights_of_another_network_are_refused(tmp_path, change):
+    model.save_weights(model.build_network(SETTINGS), SETTINGS, tmp_path)
+    card = json.loads((tmp_path / "settings.json").read_text())
+    (tmp_path / "settings.json").write_text(json.dumps(card | {"settings": card["settings"] | change}))
+    with pytest.raises(ValueError, match="does not fit"):
+        model.load_weights(tmp_path, CPU)
+
+
+def test_specks_are_unmarked_and_a_clot_beside_a_hematoma_is_none():
+    from ich.predict import drop_specks
+
+    _, grid = head((40, 40, 4), (1.0, 1.0))
+    labels = np.zeros((40, 40, 4), np.uint8)
+    labels[5:15, 5:15, 1] = 1  # 100 voxels of 5 mm³: 0.5 ml
+    labels[15, 5, 1] = 2  # touches it
+    labels[30:33, 30:33, 2] = 3  # 0.045 ml
+    wanted = labels.copy()
+    wanted[30:33, 30:33, 2] = 0
+    drop_specks(labels, grid, 0.1)
+    assert np.array_equal(labels, wanted)
+    empty = np.zeros((40, 40, 4), np.uint8)
+    drop_specks(empty, grid, 0.1)
+    assert not empty.any()

@@ -1,0 +1,180 @@
+"""What the shipped weights do on scans they never saw: Dice by type, false blood, seconds a scan.
+
+Writes reports/checks/weights.csv, and for the shipped weights the same figures into their model card. All cases are
+simulated but one: the head of ../shared/data/dicom/ge_head, which does not bleed (left out where it is missing).
+"""
+
+import argparse
+import json
+import pickle
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+
+from ich.model import SHIPPED_WEIGHTS, load_weights
+from ich.overlap import overlap
+from ich.phantom import hemorrhage_type, make_case
+from ich.predict import predict
+from ich.resampling import bootstrap_mean
+from ich.scan import Scan, read_scan
+from ich.tables import LABELS, write_plain
+from ich.variety import make_wide_case
+
+ROOT = Path(__file__).resolve().parents[2]
+CARD = SHIPPED_WEIGHTS / "MODEL_CARD.md"
+GE_HEAD = ROOT.parent / "shared" / "data" / "dicom" / "ge_head"
+EMBEDDED_SEED, FRESH_SEED, VARIED_SEED = 2019, 3019, 4019  # no training or validation case has one of them
+TYPES = ("parenchymal", "ventricular", "subarachnoid", "mixed")
+FALSE_ML = 0.1  # false blood beyond this counts as a false alarm
+
+_loaded: dict = {}
+
+
+def network(folder: Path):
+    """Weights, loaded once a process."""
+    if folder not in _loaded:
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+        _loaded[folder] = load_weights(folder, torch.device("cpu"))[:2]
+    return _loaded[folder]
+
+
+def rendered(group: str, seed: int, index: int, cache: Path | None):
+    """One case, from `cache` where it is there."""
+    make = make_wide_case if group.startswith("varied") else make_case
+    if cache is None:
+        return make(seed, index)
+    path = cache / f"{make.__name__}-{seed}-{index}.pickle"
+    if not path.is_file():
+        path.write_bytes(pickle.dumps(make(seed, index)))
+    return pickle.loads(path.read_bytes())
+
+
+def measured(folder: Path, cache: Path | None, group: str, seed: int, index: int) -> dict:
+    """One case: Dice of blood and of each label, and the volumes."""
+    case = rendered(group, seed, index, cache)
+    patient = getattr(case, "patient_id", str(index))
+    found = predict(*network(folder), Scan(case.grid, case.hu, "simulated")).labels
+    row = {
+        "group": group,
+        "hemorrhage_type": case.hemorrhage_type if (case.labels > 0).any() else "none",
+        "patient": patient,
+        "reference_ml": case.grid.volume_ml(case.labels > 0),
+        "predicted_ml": case.grid.volume_ml(found > 0),
+    }
+    place = case.grid.spacing_mm, case.grid.positions_mm
+    for name, reference, predicted in (
+        ("blood", case.labels > 0, found > 0),
+        *((name, case.labels == label, found == label) for name, label in LABELS.items()),
+    ):
+        row[name] = overlap(reference, predicted, *place)["dice"] if reference.any() else np.nan
+    return row
+
+
+def test_split() -> list[int]:
+    """Indices of the demo's test split."""
+    splits = pd.read_csv(ROOT / "reports" / "demo" / "tables" / "splits.csv", dtype="str")
+    return [int(case.split("-")[1]) for case in splits.loc[splits["split"] == "test", "case_id"]]
+
+
+def first_of_each_type(seed: int, n: int) -> list[int]:
+    """Indices of the first n embedded cases of each type."""
+    kinds = pd.Series([hemorrhage_type(seed, index) for index in range(20 * n)])
+    return sorted(index for kind in TYPES for index in kinds.index[kinds == kind][:n])
+
+
+def mean_row(group: str, stratum: str, quantity: str, values: pd.Series, patients: pd.Series) -> dict:
+    """One row of the table: a mean over cases with its interval over patients."""
+    mean = bootstrap_mean(values, patients, seed=1)
+    return {
+        "group": group, "stratum": stratum, "quantity": quantity, "n": mean.n, "n_patients": mean.n_patients,
+        "value": mean.mean, "ci_low": mean.mean_ci[0], "ci_high": mean.mean_ci[1],
+    }  # fmt: skip
+
+
+def summary(cases: pd.DataFrame) -> list[dict]:
+    """Dice by type and by label where there is blood, false blood where there is none."""
+    rows = []
+    for group, part in cases.groupby("group", sort=False):
+        for kind in TYPES:
+            of_kind = part[part["hemorrhage_type"] == kind]
+            if len(of_kind):
+                rows.append(mean_row(str(group), kind, "dice_blood", of_kind["blood"], of_kind["patient"]))
+        for name in LABELS:
+            present = part.dropna(subset=name)
+            if len(present):
+                rows.append(mean_row(str(group), f"label {name}", "dice_label", present[name], present["patient"]))
+        none = part[part["hemorrhage_type"] == "none"]
+        if len(none):
+            false = none["predicted_ml"]
+            alarms = (false > FALSE_ML).astype(float)
+            rows.append(mean_row(str(group), "none", "false_ml_mean", false, none["patient"]))
+            rows.append(mean_row(str(group), "none", f"share_above_{FALSE_ML:g}_ml", alarms, none["patient"]))
+            for name, value in (("false_ml_median", false.median()), ("false_ml_p95", false.quantile(0.95))):
+                rows.append({"group": group, "stratum": "none", "quantity": name, "n": len(none), "value": value})
+    return rows
+
+
+def seconds_a_scan(folder: Path) -> dict:
+    """Fastest of five predictions of a 512 x 512 x 32 scan on one thread, reading and writing not counted."""
+    index = next(i for i in range(99) if make_case(FRESH_SEED, i, 64).hu.shape[2] == 32)
+    case = make_case(FRESH_SEED, index, 512)
+    network(folder)
+    torch.set_num_threads(1)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        predict(*network(folder), Scan(case.grid, case.hu, "simulated"))
+        times.append(time.perf_counter() - start)
+    return {"group": "512 x 512 x 32", "stratum": "1 thread", "quantity": "seconds", "n": 5, "value": min(times)}
+
+
+def write_card(table: pd.DataFrame) -> None:
+    """Put the table and the hash of the weights between the marks of the model card."""
+    lines = ["| cases | stratum | quantity | n | value | 95 % interval |", "|---|---|---|---|---|---|"]
+    for row in table.itertuples():
+        interval = "" if pd.isna(row.ci_low) else f"{row.ci_low:.2f} to {row.ci_high:.2f}"
+        lines.append(f"| {row.group} | {row.stratum} | {row.quantity} | {row.n} | {row.value:.2f} | {interval} |")
+    digest = json.loads((SHIPPED_WEIGHTS / "settings.json").read_text())["sha256"]
+    before, rest = CARD.read_text().split("<!-- figures -->")
+    after = rest.split("<!-- end of figures -->")[1]
+    figures = "\n".join([f"SHA-256 of the weights: {digest[:12]}…", "", *lines])
+    CARD.write_text(f"{before}<!-- figures -->\n\n{figures}\n\n<!-- end of figures -->{after}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, default=SHIPPED_WEIGHTS)
+    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "checks" / "weights.csv")
+    parser.add_argument("--fresh", type=int, default=15, help="fresh embedded cases of each type")
+    parser.add_argument("--varied", type=int, default=120, help="varied cases")
+    parser.add_argument("--cache", type=Path, help="existing folder that keeps rendered cases for other weights")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--without-real", action="store_true", help="leave the real head out")
+    options = parser.parse_args()
+    work = [("embedded cohort, demo test split", EMBEDDED_SEED, index) for index in test_split()]
+    work += [("embedded kind, another seed", FRESH_SEED, i) for i in first_of_each_type(FRESH_SEED, options.fresh)]
+    work += [("varied", VARIED_SEED, index) for index in range(options.varied)]
+    cases = pd.DataFrame(
+        joblib.Parallel(n_jobs=options.jobs)(
+            joblib.delayed(measured)(options.weights, options.cache, *case) for case in work
+        )
+    )
+    rows = summary(cases)
+    if GE_HEAD.is_dir() and not options.without_real:
+        false_ml = predict(*network(options.weights), read_scan(GE_HEAD)).volume_ml
+        rows.append({"group": "real head, GE", "stratum": "none", "quantity": "false_ml", "n": 1, "value": false_ml})
+    rows.append(seconds_a_scan(options.weights))
+    table = pd.DataFrame(rows)
+    write_plain(table, options.out)
+    if options.weights == SHIPPED_WEIGHTS:
+        write_card(table)
+    print(table.round(3).to_string(index=False, na_rep=""))
+
+
+if __name__ == "__main__":
+    main()
