@@ -60,6 +60,7 @@ Modules, each importing only from those before it:
 - model: the network and its weights
 - checkpoint: state of a training on disk
 - train: the training loop
+- growth: change between two scans
 - predict: masks on the native grid
 - nnunet: a cohort for nnU-Net
 - pretrain: the shipped weights
@@ -68,10 +69,12 @@ Modules, each importing only from those before it:
 - error_figures: figures of errors
 - cohort_figures: figures of the cohort
 - slice_figures: CT slices
+- rendering: the shape of a hematoma
 - figures: every figure under one name
 - widgets: slice viewer
 - html: notebooks to HTML
 - case: one scan to a report
+- batch: many scans to reports
 - notebook: one notebook's parameters and run
 - runs: what is in a folder of runs
 - provenance: what a run was made of

@@ -1,20 +1,26 @@
 """One scan in, one report out: mask on the native grid, case.json and case.html."""
 
 import html as escape
+import importlib.metadata
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from ich import figures
 from ich.abc2 import ABC2, RULE, abc2_variants
+from ich.dicom_report import write_dicom_report
+from ich.dicom_seg import write_dicom_seg
+from ich.growth import growth
 from ich.html import figure_data_uri, page
-from ich.model import SHIPPED_WEIGHTS, choose_device, load_weights
+from ich.model import SHIPPED_WEIGHTS, Settings, choose_device, load_weights
 from ich.predict import Prediction, predict, volume_interval
-from ich.scan import Scan, read_scan, write_mask
+from ich.scan import Scan, ScanError, read_scan, write_mask
+from ich.series import choose_series
 from ich.tables import LABELS
 from ich.widgets import SliceViewer
 
@@ -51,32 +57,61 @@ def warnings_for(scan: Scan, prediction: Prediction, card: dict, limits: Limits 
     return found
 
 
-def segment(scan_path: Path, out: Path, weights: Path = SHIPPED_WEIGHTS, device: str = "auto") -> dict:
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A network that is ready, with its settings and card: loaded once for any number of scans."""
+
+    network: torch.nn.Module
+    settings: Settings
+    card: dict
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto") -> "Weights":
+        """Of a model folder; raises what `ich.model.load_weights` raises."""
+        return cls(*load_weights(folder, choose_device(device)))
+
+
+def segment(
+    scan_path: Path,
+    out: Path,
+    weights: Path | Weights = SHIPPED_WEIGHTS,
+    device: str = "auto",
+    earlier: Path | None = None,
+) -> dict:
     """Segment one NIfTI file or DICOM folder; writes mask.nii.gz, case.json and case.html into `out`.
+
+    A DICOM series also gets mask.dcm (DICOM SEG) and report.dcm (structured report) where blood was marked.
+
+    Parameters
+    ----------
+    earlier : an earlier scan of the same patient, to be compared with.
 
     Returns
     -------
     The content of case.json: volume_ml, volume_ml_by_label, volume_interval_ml (None where validation was too small),
-    abc2 (the measure columns, of blood as a whole), spacing, tilt_deg, weights, warnings.
+    abc2 (the measure columns, of blood as a whole), growth (None without an earlier scan), spacing, tilt_deg, weights,
+    warnings.
 
     Raises
     ------
     ScanError, FileNotFoundError, ValueError
-        The scan or the weights cannot be used; nothing is written then.
+        A scan or the weights cannot be used; nothing is written then.
     """
-    network, settings, card = load_weights(weights, choose_device(device))
-    scan = read_scan(scan_path)
-    prediction = predict(network, settings, scan)
+    loaded = weights if isinstance(weights, Weights) else Weights.load(weights, device)
+    card, scan = loaded.card, read_scan(scan_path)
+    prediction = predict(loaded.network, loaded.settings, scan)
+    before = predict(loaded.network, loaded.settings, read_scan(earlier)).volume_ml if earlier else None
     grid = scan.grid
     variants = abc2_variants(prediction.labels > 0, grid.spacing_mm, grid.positions_mm)
-    interval = volume_interval(prediction.volume_ml, card["volume_calibration"])
+    calibration = card["volume_calibration"]
     result = {
         "volume_ml": prediction.volume_ml,
         "volume_ml_by_label": {name: prediction.volume_by_label_ml[label] for name, label in LABELS.items()},
-        "volume_interval_ml": interval,
-        "volume_interval_level": card["volume_calibration"]["level"],
+        "volume_interval_ml": volume_interval(prediction.volume_ml, calibration),
+        "volume_interval_level": calibration["level"],
         "abc2": variants.row(),
         "abc2_rule": RULE,
+        "growth": None if before is None else vars(growth(before, prediction.volume_ml, calibration)),
         "spacing": {
             "in_plane_mm": list(grid.spacing_mm),
             "slice_mm": grid.slice_spacing_mm,
@@ -89,9 +124,24 @@ def segment(scan_path: Path, out: Path, weights: Path = SHIPPED_WEIGHTS, device:
     }
     out.mkdir(parents=True, exist_ok=True)
     write_mask(out / "mask.nii.gz", prediction.labels, grid)
+    if scan.source == "dicom" and prediction.volume_ml > 0:
+        result["warnings"] += _write_dicom(scan_path, out, prediction, result)
     _write(out / "case.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
     _write(out / "case.html", _page(scan, prediction, variants.whole, result))
     return result
+
+
+def _write_dicom(scan_path: Path, out: Path, prediction: Prediction, result: dict) -> list[str]:
+    """Mask and volumes as DICOM; why not, where the series cannot be referred to: the case stands without them."""
+    series, made_by = choose_series(scan_path), f"weights {str(result['weights']['sha256'])[:12]}"
+    version = importlib.metadata.version("ich")
+    try:
+        write_dicom_seg(out / "mask.dcm", prediction.labels, series, made_by, version)
+        volumes = result["volume_ml_by_label"]
+        write_dicom_report(out / "report.dcm", out / "mask.dcm", volumes, series, made_by, version)
+    except (ScanError, ValueError, AttributeError, TypeError) as error:
+        return [f"No DICOM SEG and report were written: {error}."]
+    return []
 
 
 def _write(path: Path, text: str) -> None:
@@ -104,12 +154,48 @@ def _row(name: str, value: str) -> str:
     return f"<tr><th scope='row'>{escape.escape(name)}</th><td>{escape.escape(value)}</td></tr>"
 
 
+def _growth_rows(change: dict | None) -> list[str]:
+    if change is None:
+        return []
+    percent = f", {change['change_percent']:+.0f} %" if change["change_percent"] is not None else ""
+    rows = [
+        _row("Earlier scan", f"{change['earlier_ml']:.1f} ml"),
+        _row("Change", f"{change['change_ml']:+.1f} ml{percent}"),
+        _row("Expansion (over 6 ml or 33 %)", "yes" if change["expansion"] else "no"),
+    ]
+    if change["by_error"] is not None:
+        rows.append(_row("As large a change by measurement error alone", f"probability {change['by_error']:.2f}"))
+    return rows
+
+
 def _index_figure(scan: Scan, prediction: Prediction, measured: ABC2) -> str:
     """A and B drawn on the index slice, as an image element."""
     figure = Figure(figsize=(4.2, 4.2), layout="constrained")
     figures.draw_abc(measured, prediction.labels > 0, figure.subplots(), hu=scan.hu)
     alt = f"Index slice {(measured.index_slice or 0) + 1} with A {measured.a_mm:.1f} mm and B {measured.b_mm:.1f} mm"
     return f"<h2>ABC/2 on the index slice</h2><figure><img src='{figure_data_uri(figure)}' alt='{alt}'></figure>"
+
+
+def _gallery(scan: Scan, prediction: Prediction) -> str:
+    """Every slice with blood, outlined, and the shape of the blood: what a printed page can show."""
+    masks = {name: prediction.labels == label for name, label in LABELS.items() if (prediction.labels == label).any()}
+    slices = Figure(figsize=(7, 4))
+    figures.draw_montage(
+        scan.hu,
+        masks,
+        slices,
+        spacing_mm=scan.grid.spacing_mm,
+        positions_mm=scan.grid.positions_mm,
+        n_slices=40,
+        columns=8,
+    )
+    shape = Figure(figsize=(7, 2.4), layout="constrained")
+    figures.draw_surface(prediction.labels, scan.grid, list(shape.subplots(1, 3)), LABELS)
+    return f"""<h2>Slices with blood</h2>
+<figure><img src='{figure_data_uri(slices)}' alt='Slices with blood and its outline'></figure>
+<h2>Shape</h2>
+<figure><img src='{figure_data_uri(shape)}' alt='Surface of the blood from the front, from the left and from above'>
+<figcaption>Smoothed and interpolated between slices, for looking at only. The bar is 20 mm.</figcaption></figure>"""
 
 
 def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> str:
@@ -122,6 +208,7 @@ def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> s
             f"{interval[0]:.1f} to {interval[1]:.1f} ml" if interval else "not available: too few validation cases",
         ),
         *(_row(f"of it {name}", f"{volume:.1f} ml") for name, volume in result["volume_ml_by_label"].items()),
+        *_growth_rows(result["growth"]),
         _row("ABC/2, C = all slices", f"{measured.abc2_ml:.1f} ml"),
         _row("ABC/2, Kothari's C", f"{measured.abc2_kothari_ml:.1f} ml"),
         _row("A, B, C", f"{measured.a_mm:.1f}, {measured.b_mm:.1f}, {measured.c_mm:.1f} mm"),
@@ -136,7 +223,7 @@ def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> s
     )
     warned = "".join(f"<li>{escape.escape(text)}</li>" for text in result["warnings"]) or "<li>none</li>"
     found = bool(np.any(prediction.labels))
-    body = f"""
+    body = f"""<div class="case">
 <h1>Single case</h1>
 <p class="notice">Research use only: not a medical device, not for diagnosis or treatment.{
         " The network was trained on simulated CT only." if result["weights"]["simulated"] else ""
@@ -145,10 +232,11 @@ def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> s
 <table>{"".join(rows)}</table>
 <h2>Warnings</h2>
 <ul>{warned}</ul>
-<h2>Slices</h2>
-{SliceViewer(scan.hu, prediction.labels).html()}
+<div class="on-screen"><h2>Slices</h2>
+{SliceViewer(scan.hu, prediction.labels).html()}</div>
 {_index_figure(scan, prediction, measured) if found else "<p>No blood was marked.</p>"}
+{_gallery(scan, prediction) if found else ""}
 {f"<details><summary>Area and extent of each slice</summary><table>{slices}</table></details>" if found else ""}
 <details><summary>Rule for ABC/2</summary><pre>{escape.escape(RULE)}</pre></details>
-"""
+</div>"""
     return page("Single case", body)

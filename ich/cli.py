@@ -82,7 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--jobs", type=int, default=-1, help="worker processes, -1 for one per core")
 
     segment = command("segment", _segment, "one scan to mask, case.json and case.html (research use only)")
-    segment.add_argument("scan", type=Path, metavar="SCAN", help="NIfTI file or DICOM folder")
+    segment.add_argument(
+        "scan", type=Path, nargs="+", metavar="SCAN", help="NIfTI file, DICOM folder, or folder of them"
+    )
+    segment.add_argument("--earlier", type=Path, metavar="SCAN", help="an earlier scan of the patient, to compare with")
     segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     segment.add_argument(
         "--weights", type=Path, metavar="DIR", help="model folder of a run (default: the weights that ich ships)"
@@ -223,10 +226,20 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _segment(options: argparse.Namespace) -> int:
+    from ich.batch import scans_in, segment_all
     from ich.case import segment
     from ich.model import SHIPPED_WEIGHTS
 
-    result = segment(options.scan, options.out, options.weights or SHIPPED_WEIGHTS)
+    weights = options.weights or SHIPPED_WEIGHTS
+    scans = [scan for path in options.scan for scan in scans_in(path)]
+    if len(scans) > 1:
+        if options.earlier:
+            raise ValueError(f"--earlier goes with one scan, {len(scans)} were given")
+        summary = segment_all(scans, options.out, weights)
+        failed = summary[summary["reason"].notna()]
+        print(f"{len(scans) - len(failed)} of {len(scans)} scans (research use only): {options.out / 'summary.csv'}")
+        return _say_failures(failed.rename(columns={"case": "case_id"}))
+    result = segment(scans[0], options.out, weights, earlier=options.earlier)
     trained = "trained on simulated CT only, " if result["weights"]["simulated"] else ""
     print(f"{result['volume_ml']:.1f} ml of blood ({trained}research use only): {options.out / 'case.html'}")
     for text in result["warnings"]:

@@ -44,7 +44,12 @@ def write_dicom_report(
         groups = [
             VolumetricROIMeasurementsAndQualitativeEvaluations(
                 tracking_identifier=TrackingIdentifier(uid=generate_uid(), identifier=NAMES[name]),
-                referenced_segment=hd.sr.ReferencedSegment.from_segmentation(seg, numbers[NAMES[name]]),
+                referenced_segment=hd.sr.ReferencedSegment(
+                    sop_class_uid=seg.SOPClassUID,
+                    sop_instance_uid=seg.SOPInstanceUID,
+                    segment_number=numbers[NAMES[name]],
+                    source_series=hd.sr.SourceSeriesForSegmentation(series.slices[0].uid),
+                ),
                 finding_type=codes.SCT.Hemorrhage,
                 finding_sites=[hd.sr.FindingSite(anatomic_location=getattr(codes.SCT, PLACES[name]))],
                 algorithm_id=algorithm,

@@ -16,6 +16,7 @@ from ich.error_figures import (
     draw_forest,
     draw_planning,
 )
+from ich.rendering import draw_surface
 from ich.slice_figures import draw_abc, draw_montage, draw_slice
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "draw_scatter",
     "draw_slice",
     "draw_spacing_tilt",
+    "draw_surface",
     "draw_training",
     "draw_volume_distribution",
     "keep",

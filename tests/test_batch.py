@@ -1,0 +1,108 @@
+"""A folder of scans in one call; DICOM out; an earlier scan."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from made_seg import write_ct
+
+from ich import model
+from ich.batch import scans_in, segment_all
+from ich.case import segment
+from ich.cli import main
+from ich.dicom_masks import read_dicom_mask
+from ich.dicom_report import read_volumes
+from ich.scan import read_mask
+from ich.series import choose_series
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A network that calls everything over about 50 HU parenchymal blood."""
+    settings = model.Settings(pixel_mm=2.0, size=32, channels=(4, 8), strides=(2,))
+    torch.manual_seed(0)
+    network = model.build_network(settings)
+    for parameter in network.parameters():
+        torch.nn.init.zeros_(parameter)
+    last = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+    last.bias.data[1] = 1.0  # blood everywhere the network looks
+    folder = tmp_path_factory.mktemp("weights")
+    model.save_weights(network, settings, folder, trained_on="nothing", simulated=True, best_step=0, use="test",
+                       volume_calibration={"level": 0.9, "n": 20, "factor": 0.2})  # fmt: skip
+    return folder
+
+
+def head(shift=0):
+    """(rows, columns, K) HU of a disc of brain in a ring of bone."""
+    y, x = np.ogrid[:64, :64]
+    radius = np.hypot(y - 32, x - 32 - shift)
+    plane = np.select([radius < 20, radius < 24], [35, 900], -1000).astype(np.int16)
+    return np.repeat(plane[:, :, None], 10, axis=2)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Three folders of which the second is damaged."""
+    root = tmp_path / "scans"
+    for name in ("Jane", "John", "Jim"):
+        write_ct(root / name, np.arange(10) * 5.0, hu=head(), PixelSpacing=[2.0, 2.0])
+    for path in (root / "John").iterdir():
+        path.write_bytes(path.read_bytes()[:600])
+    return root
+
+
+def test_a_folder_of_scans_is_one_call_and_a_damaged_one_stops_nothing(scans, weights, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["segment", str(scans), "--out", str(out), "--weights", str(weights)]) == 1
+    summary = pd.read_csv(out / "summary.csv")
+    assert summary["case"].tolist() == ["case-001", "case-002", "case-003"]
+    assert summary["reason"].notna().tolist() == [False, False, True]
+    assert summary["volume_ml"].notna().tolist() == [True, True, False]
+    said = capsys.readouterr()
+    assert "2 of 3 scans" in said.out
+    assert said.err.splitlines()[-1].startswith("case-003: ")
+    assert pd.read_csv(out / "key.csv")["scan"].str.rsplit("/").str[-1].tolist() == ["Jane", "Jim", "John"]
+    text = "".join(path.read_text() for path in out.rglob("*") if path.suffix in (".json", ".html")) + summary.to_csv()
+    assert not any(name in text for name in ("Jane", "Jim", "John", "Secret", "SECRET"))
+
+
+def test_dicom_comes_out_as_dicom(scans, weights, tmp_path):
+    result = segment(scans / "Jane", tmp_path / "out", weights)
+    assert not any("No DICOM" in text for text in result["warnings"]), result["warnings"]
+    series = choose_series(scans / "Jane")
+    labels, _ = read_mask(tmp_path / "out" / "mask.nii.gz")
+    np.testing.assert_array_equal(read_dicom_mask(tmp_path / "out" / "mask.dcm", series).labels, labels)
+    volumes = read_volumes(tmp_path / "out" / "report.dcm")
+    assert volumes == {"Intraparenchymal hemorrhage": pytest.approx(result["volume_ml"], abs=1e-3)}
+
+
+def test_an_earlier_scan_is_compared_with(scans, weights, tmp_path):
+    result = segment(scans / "Jane", tmp_path / "out", weights, earlier=scans / "Jim")
+    assert result["growth"]["change_ml"] == 0
+    assert result["growth"]["by_error"] == 1
+    assert json.loads((tmp_path / "out" / "case.json").read_text())["growth"]["expansion"] is False
+    assert "Expansion (over 6 ml or 33 %)" in (tmp_path / "out" / "case.html").read_text()
+
+
+def test_what_a_path_names(scans, tmp_path):
+    assert [path.name for path in scans_in(scans)] == ["Jane", "Jim", "John"]
+    assert scans_in(scans / "Jane") == [scans / "Jane"]
+    single = tmp_path / "export"
+    shutil.copytree(scans / "Jane", single / "series")
+    assert scans_in(single) == [single]
+    nifti = tmp_path / "nifti"
+    nifti.mkdir()
+    for name in ("b.nii", "a.nii.gz", "note.txt"):
+        (nifti / name).touch()
+    assert [path.name for path in scans_in(nifti)] == ["a.nii.gz", "b.nii"]
+
+
+def test_weights_are_loaded_once(scans, weights, tmp_path, monkeypatch):
+    loads = []
+    real = model.load_weights
+    monkeypatch.setattr("ich.case.load_weights", lambda *given: loads.append(1) or real(*given))
+    segment_all([scans / "Jane", scans / "Jim"], tmp_path / "out", weights)
+    assert len(loads) == 1
