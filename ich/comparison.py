@@ -294,3 +294,33 @@ def within_margins(
         found[name] = float(inside.mean())
         found[f"{name}_ci"] = wilson(int(inside.sum()), pairs.n, confidence)
     return found
+
+
+def interval_coverage(table: pd.DataFrame, edges_ml: Sequence[float] = PAPER_EDGES_ML) -> pd.DataFrame:
+    """How often prediction intervals hold the reference volume, by group of reference volume and over all.
+
+    Parameters
+    ----------
+    table : reference_ml, network_ml, network_low_ml, network_high_ml; rows without an interval are counted as missing.
+
+    Returns
+    -------
+    group, n, n_missing, covered, coverage with its 95 % Wilson interval, and the median width in ml and relative to
+    the volume that was predicted.
+    """
+    frame = table.assign(group=volume_group(table["reference_ml"], edges_ml).to_numpy())
+    rows = []
+    for name in (*group_labels(edges_ml), "all"):
+        part = frame if name == "all" else frame[frame["group"] == name]
+        known = part[part["network_low_ml"].notna() & part["network_high_ml"].notna()]
+        row: dict = {"group": name, "n": len(known), "n_missing": len(part) - len(known)}
+        if len(known):
+            inside = known["reference_ml"].between(known["network_low_ml"], known["network_high_ml"])
+            width = known["network_high_ml"] - known["network_low_ml"]
+            low, high = wilson(int(inside.sum()), len(known))
+            row |= {"covered": int(inside.sum()), "coverage": inside.mean(), "ci_low": low, "ci_high": high}
+            row |= {"median_width_ml": width.median(), "median_width_share": (width / known["network_ml"]).median()}
+        rows.append(row)
+    columns = ["group", "n", "n_missing", "covered", "coverage", "ci_low", "ci_high", "median_width_ml",
+               "median_width_share"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)

@@ -15,6 +15,7 @@ from ich.comparison import (
     group_labels,
     hodges_lehmann,
     holm,
+    interval_coverage,
     paired_absolute_errors,
     volume_group,
     wilson,
@@ -170,3 +171,22 @@ def test_within_margins_on_paper():
     assert found["within_20_percent"] == 1
     assert found["within_margin_ml"] == 0.5
     assert found["within_margin_percent"] == 0.5
+
+
+def test_coverage_of_intervals_by_volume_group():
+    table = pd.DataFrame(
+        {
+            "reference_ml": [2.0, 4.0, 10.0, 20.0, 60.0, 70.0],
+            "network_ml": [2.0, 5.0, 10.0, 20.0, 50.0, 60.0],
+            "network_low_ml": [1.0, 4.5, 8.0, 18.0, 40.0, None],
+            "network_high_ml": [3.0, 5.5, 12.0, 22.0, 60.0, None],
+        }
+    )
+    found = interval_coverage(table).set_index("group")
+    assert found["n"].tolist() == [2, 2, 1, 5]
+    assert found.loc["all", ["n_missing", "covered", "coverage"]].tolist() == [1, 4, 0.8]
+    assert found["coverage"].tolist() == [0.5, 1.0, 1.0, 0.8]  # an end belongs to the interval
+    assert found.loc["5-25", "median_width_ml"] == 4
+    assert found.loc["5-25", "median_width_share"] == pytest.approx(0.3)
+    # Wilson's interval of 4 in 5: Newcombe RG. Stat Med 1998;17:857, by its formula.
+    assert found.loc["all", ["ci_low", "ci_high"]].tolist() == pytest.approx([0.3755, 0.9638], abs=1e-4)
