@@ -50,6 +50,8 @@ def export(run_dir: Path, out: Path, name: str = "Dataset501_ICH") -> Path:
         "labels": {"background": 0, **LABELS},
         "numTraining": len(parts["train"]) + len(parts["validation"]),
         "file_ending": ".nii.gz",
+        # The reader that keeps the affine of a tilted scan; nnU-Net's usual one squares it.
+        "overwrite_image_reader_writer": "NibabelIO",
     }
     (folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     fold = [{"train": parts["train"], "val": parts["validation"]}]

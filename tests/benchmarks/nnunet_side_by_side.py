@@ -41,7 +41,11 @@ def with_nnunet(environment: Path, run: Path, work: Path, budget_s: float) -> tu
     dataset = nnunet.export(run, work / "raw", DATASET)
     names = {"raw": "nnUNet_raw", "preprocessed": "nnUNet_preprocessed", "results": "nnUNet_results"}
     given = {variable: str(work / folder) for folder, variable in names.items()}
-    given |= {"nnUNet_extTrainer": str(Path(__file__).parent), "ICH_BUDGET_S": str(budget_s), "nnUNet_n_proc_DA": "2"}
+    given |= {
+        "nnUNet_extTrainer": str(Path(__file__).parent / "nnunet_trainer"),
+        "ICH_BUDGET_S": str(budget_s),
+        "nnUNet_n_proc_DA": "2",
+    }
 
     def call(*words: str) -> float:
         started = time.perf_counter()
@@ -96,7 +100,10 @@ def scores(run: Path, masks: Path) -> pd.DataFrame:
     """Dice of blood as a whole by hemorrhage type: n, mean and 95 % interval."""
     test = splits.open_split(run, "test")
     references = {row.case_id: run / row.reference_mask for row in test.itertuples()}
-    found = measure.evaluate(references, measure.masks_in(masks), jobs=2).metrics
+    evaluation = measure.evaluate(references, measure.masks_in(masks), jobs=2)
+    if len(evaluation.failures):
+        raise ValueError(evaluation.failures.to_string())
+    found = evaluation.metrics
     blood = test[["case_id", "patient_id", "hemorrhage_type"]].merge(
         found[found["label"] == "blood"].drop(columns=["patient_id", "hemorrhage_type"], errors="ignore"), on="case_id"
     )

@@ -13,8 +13,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 class nnUNetTrainerBudget(nnUNetTrainer):
     """Short epochs, as many as fit into the budget, so that the learning rate decays to its end within it."""
 
-    def __init__(self, *given, **named):
-        super().__init__(*given, **named)
+    def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict, device: torch.device):
+        super().__init__(plans, configuration, fold, dataset_json, device)  # nnU-Net keeps arguments by their names
         self.num_iterations_per_epoch = 5
         self.num_val_iterations_per_epoch = 1
         self.num_epochs = 1000
