@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from scipy import ndimage
 
-from ich.canvas import TYPE_SERIES
+from ich.canvas import TYPE_SERIES, set_title
 from ich.components import bounding_box
 from ich.grid import Grid
 
@@ -68,13 +68,15 @@ def shaded(cubes: np.ndarray, axis: int, reverse: bool, colors: Mapping[int, str
     return picture
 
 
-def draw_surface(labels: np.ndarray, grid: Grid, axes: list[Axes], names: Mapping[str, int]) -> None:
+def draw_surface(
+    labels: np.ndarray, grid: Grid, axes: list[Axes], names: Mapping[str, int], *, simulated: bool = False
+) -> None:
     """Draw the lesion on three axes, one for each of `VIEWS`; `names` is label name -> number."""
     cubes = isotropic(labels, grid)
     colors = {number: TYPE_SERIES[name][0] for name, number in names.items()}
     for ax, (title, (axis, reverse)) in zip(axes, VIEWS.items(), strict=True):
         picture = shaded(cubes, axis, reverse, colors).swapaxes(0, 1)
         ax.imshow(picture, origin="upper" if axis == 2 else "lower", interpolation="bilinear")
-        ax.set_title(title, fontsize="small")
+        set_title(ax, title, simulated)
         ax.set_axis_off()
         ax.plot([2, 2 + 20 / STEP_MM], [1, 1] if axis != 2 else [picture.shape[0] - 2] * 2, color="black", linewidth=2)

@@ -250,6 +250,6 @@ def test_dice_by_type(ax):
 
 def test_every_figure_can_say_that_its_data_are_simulated():
     drawing = [getattr(figures, name) for name in figures.__all__ if name.startswith("draw_")]
-    assert len(drawing) == 17
+    assert len(drawing) == 18
     for draw in drawing:
         assert inspect.signature(draw).parameters["simulated"].default is False
