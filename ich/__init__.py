@@ -60,6 +60,7 @@ Modules, each importing only from those before it:
 - model: the network and its weights
 - checkpoint: state of a training on disk
 - train: the training loop
+- calibration: what probabilities are worth, intervals of volumes
 - growth: change between two scans
 - predict: masks on the native grid
 - nnunet: a cohort for nnU-Net

@@ -267,8 +267,18 @@ def ventricular(rng: np.random.Generator, head: Head, maps: Field, growth: float
     return _in_csf(rng, 2, axes, ndimage.gaussian_filter(field.astype(np.float32), 0.7), hollow, volume, soft)
 
 
-def subarachnoid(rng: np.random.Generator, head: Head, maps: Field, growth: float, others: list[Bleed]) -> Bleed:
-    """Blood in cisterns and fissures around a ruptured aneurysm, or in the sulci of one region."""
+def subarachnoid(
+    rng: np.random.Generator,
+    head: Head,
+    maps: Field,
+    growth: float,
+    others: list[Bleed],
+    cisternal_share: float = 0.6,
+) -> Bleed:
+    """Blood in cisterns and fissures around a ruptured aneurysm, or in the sulci of one region.
+
+    `cisternal_share` of the patients have the first kind.
+    """
     axes = grid_axes(np.array([-74.0, -98, -52]) * head.scale, np.array([74.0, 72, 78]) * head.scale, 2.0)
     points = _points(axes)
     found = head.sample(maps, points)
@@ -278,7 +288,7 @@ def subarachnoid(rng: np.random.Generator, head: Head, maps: Field, growth: floa
     )
     x, y, z = (points[..., a].numpy() for a in range(3))
     side = rng.choice([-1, 1])
-    if rng.random() < 0.6:
+    if rng.random() < cisternal_share:
         cistern = np.exp(-((x / 28) ** 2 + ((y - 0) / 28) ** 2 + ((z + 16) / 16) ** 2))
         sylvian = np.exp(-(((x - side * 42) / 16) ** 2 + ((y - 6) / 28) ** 2 + ((z - 0) / 18) ** 2))
         other = np.exp(-(((x + side * 42) / 16) ** 2 + ((y - 6) / 28) ** 2 + ((z - 0) / 18) ** 2))

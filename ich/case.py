@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 
 from ich import figures
 from ich.abc2 import ABC2, RULE, abc2_variants
+from ich.calibration import half_width_ml, volume_interval
 from ich.dicom_report import write_dicom_report
 from ich.dicom_seg import write_dicom_seg
-from ich.growth import growth
+from ich.growth import Growth, growth
 from ich.html import figure_data_uri, page
 from ich.model import SHIPPED_WEIGHTS, Settings, choose_device, load_weights
-from ich.predict import Prediction, predict, volume_interval
+from ich.predict import Prediction, predict
 from ich.scan import Scan, ScanError, read_scan, write_mask
 from ich.series import choose_series
 from ich.tables import LABELS
@@ -100,18 +101,18 @@ def segment(
     loaded = weights if isinstance(weights, Weights) else Weights.load(weights, device)
     card, scan = loaded.card, read_scan(scan_path)
     prediction = predict(loaded.network, loaded.settings, scan)
-    before = predict(loaded.network, loaded.settings, read_scan(earlier)).volume_ml if earlier else None
+    before = predict(loaded.network, loaded.settings, read_scan(earlier)) if earlier else None
     grid = scan.grid
     variants = abc2_variants(prediction.labels > 0, grid.spacing_mm, grid.positions_mm)
     calibration = card["volume_calibration"]
     result = {
         "volume_ml": prediction.volume_ml,
         "volume_ml_by_label": {name: prediction.volume_by_label_ml[label] for name, label in LABELS.items()},
-        "volume_interval_ml": volume_interval(prediction.volume_ml, calibration),
+        "volume_interval_ml": volume_interval(prediction.volume_ml, prediction.uncertain_ml, calibration),
         "volume_interval_level": calibration["level"],
         "abc2": variants.row(),
         "abc2_rule": RULE,
-        "growth": None if before is None else vars(growth(before, prediction.volume_ml, calibration)),
+        "growth": None if before is None else vars(_growth(before, prediction, calibration)),
         "spacing": {
             "in_plane_mm": list(grid.spacing_mm),
             "slice_mm": grid.slice_spacing_mm,
@@ -129,6 +130,12 @@ def segment(
     _write(out / "case.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
     _write(out / "case.html", _page(scan, prediction, variants.whole, result))
     return result
+
+
+def _growth(before: Prediction, after: Prediction, calibration: dict) -> Growth:
+    halves = [half_width_ml(found.uncertain_ml, calibration) for found in (before, after)]
+    known = None if halves[0] is None or halves[1] is None else (halves[0], halves[1])
+    return growth(before.volume_ml, after.volume_ml, known, calibration["level"])
 
 
 def _write_dicom(scan_path: Path, out: Path, prediction: Prediction, result: dict) -> list[str]:

@@ -97,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--steps", type=int, default=11000, help="optimizer steps (default: 11000)")
     pretrain.add_argument("--seed", type=int, default=1, help="seed of cases, weights and order (default: 1)")
     pretrain.add_argument("--out", type=Path, required=True, metavar="DIR", help="model folder to write")
+    pretrain.add_argument("--learning-rate", type=float, default=3e-3, help="highest learning rate (default: 0.003)")
+    pretrain.add_argument(
+        "--start", type=Path, metavar="DIR", help="model folder whose weights the training goes on from"
+    )
     pretrain.add_argument("--cache", type=Path, metavar="DIR", help="rendered cases, kept (default: OUT/cache)")
     pretrain.add_argument("--jobs", type=int, default=-1, help="worker processes and threads, -1 for one per core")
 
@@ -252,9 +256,11 @@ def _pretrain(options: argparse.Namespace) -> int:
 
     from ich.pretrain import RECIPE, pretrain
 
-    recipe = replace(RECIPE, steps=options.steps, seed=options.seed)
+    recipe = replace(RECIPE, steps=options.steps, seed=options.seed, learning_rate=options.learning_rate)
     cache = options.cache or options.out / "cache"
-    history = pretrain(options.out, cache, options.cases, options.validation_cases, recipe, options.seed, options.jobs)
+    history = pretrain(
+        options.out, cache, options.cases, options.validation_cases, recipe, options.seed, options.jobs, options.start
+    )
     print(f"validation Dice {history['validation_dice'].max():.3f} (simulated cases): {options.out}")
     return 0
 

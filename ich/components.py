@@ -80,6 +80,23 @@ def label_components(mask: np.ndarray) -> tuple[np.ndarray, list[Box]]:
     return labels[:slices, :rows, :columns].transpose(1, 2, 0), boxes
 
 
+def drop_specks(labels: np.ndarray, voxel_ml: np.ndarray, smallest_ml: float) -> None:
+    """Unmark, in place, connected blood of less than `smallest_ml`; an empty mask stays empty.
+
+    Blood of all labels is connected as one: a thin clot beside a hematoma is not a speck.
+
+    Parameters
+    ----------
+    labels : (I, J, K) of labels, 0 where there is no blood. voxel_ml : (K,) volume of a voxel of each slice.
+    """
+    box = bounding_box(labels > 0)
+    parts, found = label_components(labels[box] > 0)
+    for number, part in enumerate(found, start=1):
+        inside = parts[part] == number
+        if voxel_ml[box[2]][part[2]] @ np.count_nonzero(inside, axis=(0, 1)) < smallest_ml:
+            labels[box][part][inside] = 0
+
+
 def _join(starts, stops, line, plane):
     """Component number from 1 of each run, in the order in which components first appear."""
     pairs = []

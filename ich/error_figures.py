@@ -17,6 +17,7 @@ from ich.canvas import (
     column_label,
     legend_below,
     log_ticks,
+    note,
     set_count,
     set_title,
 )
@@ -205,3 +206,22 @@ def draw_planning(
         right = ax.secondary_yaxis("right", functions=(to_ml, to_sd))
         right.set_ylabel(f"ml, at an SD of {sd:.1f} ml")
     set_title(ax, title, simulated)
+
+
+def draw_reliability(bins: pd.DataFrame, ax: Axes, *, error: float, title: str = "", simulated: bool = False) -> None:
+    """Share of voxels that are blood against the probability that the network gave them.
+
+    Parameters
+    ----------
+    bins : `ich.calibration.reliability`: n, probability, share. error : expected calibration error, 0..1.
+    """
+    known = bins.dropna()
+    ax.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=0.8, label="as often as said")
+    n = known["n"].to_numpy(dtype=float)
+    ax.plot(known["probability"], known["share"], color=BLUE, zorder=3)
+    size = 8 + 72 * np.sqrt(n / n.max()) if len(n) else n
+    ax.scatter(known["probability"], known["share"], s=size, color=BLUE, edgecolors="white", zorder=4, label="network")
+    ax.set(xlabel="probability of blood", ylabel="share that is blood", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    note(ax, f"calibration error {error:.3f}\nlarger point: more voxels")
+    set_title(ax, title, simulated)
+    set_count(ax, f"{n.sum() / 1000:,.0f} thousand voxels" if n.sum() >= 1000 else f"{n.sum():.0f} voxels")

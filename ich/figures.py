@@ -15,6 +15,7 @@ from ich.error_figures import (
     draw_error_by_volume,
     draw_forest,
     draw_planning,
+    draw_reliability,
 )
 from ich.rendering import draw_surface
 from ich.slice_figures import draw_abc, draw_montage, draw_slice
@@ -32,6 +33,7 @@ __all__ = [
     "draw_mountain",
     "draw_planning",
     "draw_regression_limits",
+    "draw_reliability",
     "draw_scatter",
     "draw_slice",
     "draw_spacing_tilt",

@@ -24,14 +24,17 @@ class Growth:
     by_error: float | None
 
 
-def growth(earlier_ml: float, later_ml: float, calibration: dict) -> Growth:
+def growth(
+    earlier_ml: float, later_ml: float, half_widths_ml: tuple[float, float] | None = None, level: float = 0.9
+) -> Growth:
     """Compare the volumes of two scans of one patient that the same network measured.
 
     Parameters
     ----------
-    calibration : of `ich.train.volume_calibration`. Its interval of level p has a half-width of
-        factor x (volume + 1 ml); read as that of a normal error, the standard error of a volume is
-        that half-width over the normal quantile of (1 + p) / 2. Errors of both scans count as independent.
+    half_widths_ml : of the prediction intervals (`ich.calibration.half_width_ml`) of the earlier and the later volume;
+        None where there are none. Read as those of normal errors, the standard error of a volume is its half-width
+        over the normal quantile of (1 + level) / 2. Errors of both scans count as independent.
+    level : of the intervals.
 
     Raises
     ------
@@ -43,11 +46,9 @@ def growth(earlier_ml: float, later_ml: float, calibration: dict) -> Growth:
             raise ValueError(f"{name} volume is {volume} ml, wanted 0 or more")
     change = later_ml - earlier_ml
     by_error = None
-    if calibration["factor"] is not None:
-        quantile = stats.norm.ppf((1 + calibration["level"]) / 2)
-        # If nothing changed, both volumes are of one size: their mean.
-        error = calibration["factor"] * ((earlier_ml + later_ml) / 2 + 1) / quantile
-        by_error = float(2 * stats.norm.sf(abs(change) / (math.sqrt(2) * error)))
+    if half_widths_ml is not None:
+        error = math.hypot(*half_widths_ml) / stats.norm.ppf((1 + level) / 2)
+        by_error = float(2 * stats.norm.sf(abs(change) / error))
     return Growth(
         earlier_ml,
         later_ml,

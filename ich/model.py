@@ -37,6 +37,7 @@ class Settings:
     classes : background, parenchymal, ventricular, subarachnoid.
     smallest_ml : connected blood below this volume is not marked.
     mirrored : the network also sees the mirror image, and the mean of both answers counts.
+    temperature : what logits are divided by before they are read as probabilities; masks do not depend on it.
     """
 
     pixel_mm: float = 1.7
@@ -49,6 +50,7 @@ class Settings:
     classes: int = 4
     smallest_ml: float = 0.0
     mirrored: bool = False
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,12 @@ def logits_of(network: torch.nn.Module, image: torch.Tensor, settings: Settings)
         logits = network(image)
         # Left and right lie along the first axis of the plane.
         return (logits + network(image.flip(2)).flip(2)) / 2 if settings.mirrored else logits
+
+
+def blood_probability(logits: torch.Tensor, settings: Settings) -> torch.Tensor:
+    """Probability of blood of any label (B, H, W) from logits (B, classes, H, W)."""
+    scaled = logits / settings.temperature
+    return torch.sigmoid(scaled[:, 1:].logsumexp(1) - scaled[:, 0])
 
 
 def neighbor_index(n_slices: int, neighbors: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Masks on the native grid from a trained network, and the interval of their volume."""
+"""Masks on the native grid from a trained network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,24 +7,47 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ich.calibration import AT_STAKE, count_bins, doubt
 from ich.cohort import path_from_run
-from ich.components import bounding_box, label_components
+from ich.components import drop_specks
 from ich.measure import masks_in
-from ich.model import AIR_HU, Settings, channels, crop, logits_of, look_at, neighbor_index, uncrop
-from ich.scan import Grid, Scan, ScanError, read_scan, write_mask
+from ich.model import (
+    AIR_HU,
+    Settings,
+    blood_probability,
+    channels,
+    crop,
+    logits_of,
+    look_at,
+    neighbor_index,
+    uncrop,
+)
+from ich.scan import Scan, ScanError, check_same_grid, read_mask, read_scan, write_mask
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """labels : (I, J, K) uint8 on the scan's own grid, 0 background, 1 parenchymal, 2 ventricular, 3 subarachnoid."""
+    """What a network says of a scan.
+
+    Attributes
+    ----------
+    labels : (I, J, K) uint8 on the scan's own grid, 0 background, 1 parenchymal, 2 ventricular, 3 subarachnoid.
+    uncertain_ml : sum over voxels of p (1 - p) times their volume, p being the probability of blood.
+    probability : (I, J, K) float16 probability of blood, 0 where every voxel of a slice is surely none; None unless
+        asked for.
+    """
 
     labels: np.ndarray
     volume_ml: float
     volume_by_label_ml: dict[int, float]
+    uncertain_ml: float
+    probability: np.ndarray | None = None
 
 
 @torch.inference_mode()
-def predict(network: torch.nn.Module, settings: Settings, scan: Scan, batch: int = 4) -> Prediction:
+def predict(
+    network: torch.nn.Module, settings: Settings, scan: Scan, batch: int = 4, with_probability: bool = False
+) -> Prediction:
     """Label every voxel of a scan.
 
     Logits are brought back to the scan's pixels before the largest is taken, so outlines follow the native grid.
@@ -34,54 +57,42 @@ def predict(network: torch.nn.Module, settings: Settings, scan: Scan, batch: int
     hu = crop(scan.hu, view, settings, device, AIR_HU)
     rows = neighbor_index(len(hu), settings.neighbors).to(device)
     labels = np.zeros(scan.hu.shape, np.uint8)
+    probability = np.zeros(scan.hu.shape, np.float16) if with_probability else None
+    uncertain = torch.zeros(len(hu), device=device)
     for numbers in torch.arange(len(hu), device=device).split(batch):
         logits = logits_of(network, channels(hu[rows[numbers]], settings), settings)
+        blood = blood_probability(logits.float(), settings)
+        uncertain[numbers] = doubt(blood)
         # Most slices hold no blood: bringing them back to native pixels is skipped.
         keep = (logits[:, 1:] > logits[:, :1]).any(1).flatten(1).any(1)
+        if probability is not None:
+            keep |= (blood > AT_STAKE).flatten(1).any(1)
         if bool(keep.any()):
-            native = uncrop(logits[keep], view, scan.hu.shape[:2]).argmax(1).to(torch.uint8)
-            labels[:, :, numbers[keep].cpu().numpy()] = native.permute(1, 2, 0).cpu().numpy()
+            native, where = uncrop(logits[keep], view, scan.hu.shape[:2]), numbers[keep].cpu().numpy()
+            labels[:, :, where] = native.argmax(1).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+            if probability is not None:
+                inside = uncrop(torch.ones_like(logits[:1, :1]), view, scan.hu.shape[:2])[:, 0]
+                probability[:, :, where] = (blood_probability(native, settings) * inside).permute(1, 2, 0).cpu().numpy()
     if settings.smallest_ml > 0:
-        drop_specks(labels, scan.grid, settings.smallest_ml)
+        drop_specks(labels, scan.grid.voxel_ml, settings.smallest_ml)
     by_label = {label: scan.grid.volume_ml(labels == label) for label in range(1, settings.classes)}
-    return Prediction(labels, sum(by_label.values()), by_label)
-
-
-def drop_specks(labels: np.ndarray, grid: Grid, smallest_ml: float) -> None:
-    """Unmark, in place, connected blood of less than `smallest_ml`; an empty mask stays empty.
-
-    Blood of all labels is connected as one: a thin clot beside a hematoma is not a speck.
-    """
-    box = bounding_box(labels > 0)
-    parts, found = label_components(labels[box] > 0)
-    for number, part in enumerate(found, start=1):
-        inside = parts[part] == number
-        if grid.voxel_ml[box[2]][part[2]] @ np.count_nonzero(inside, axis=(0, 1)) < smallest_ml:
-            labels[box][part][inside] = 0
-
-
-def volume_interval(volume_ml: float, calibration: dict) -> tuple[float, float] | None:
-    """Split conformal prediction interval of a volume in ml; None where the validation split was too small for one.
-
-    `calibration` is what `train.volume_calibration` returned.
-    """
-    if calibration["factor"] is None:
-        return None
-    half = calibration["factor"] * (volume_ml + 1)
-    return max(0.0, volume_ml - half), volume_ml + half
+    pixel_ml = float(np.prod(scan.grid.spacing_mm)) * np.prod(view.extent) / settings.size**2 / 1000
+    uncertain_ml = float(uncertain.cpu().numpy() @ scan.grid.slice_weights_mm) * pixel_ml
+    return Prediction(labels, sum(by_label.values()), by_label, uncertain_ml, probability)
 
 
 def predict_cases(
     network: torch.nn.Module, settings: Settings, cases: pd.DataFrame, folder: Path
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, list[pd.DataFrame]]:
     """Write `folder`/predictions/<case_id>.nii.gz for every case.
 
     Returns
     -------
-    predictions : case_id, prediction (path from `folder`), network_ml.
+    predictions : case_id, prediction (path from `folder`), network_ml, uncertain_ml.
     failures : case_id, stage, reason; a scan that cannot be read stops nothing.
+    bins : `count_bins` of each case whose reference mask lies on the scan's grid.
     """
-    rows, failures = [], []
+    rows, failures, bins = [], [], []
     for case in cases.itertuples():
         path = Path("predictions") / f"{case.case_id}.nii.gz"
         try:
@@ -89,13 +100,28 @@ def predict_cases(
         except (ScanError, OSError) as error:
             failures.append({"case_id": case.case_id, "stage": "prediction", "reason": str(error)})
             continue
-        result = predict(network, settings, scan)
+        result = predict(network, settings, scan, with_probability=True)
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         write_mask(folder / path, result.labels, scan.grid)
-        rows.append({"case_id": case.case_id, "prediction": str(path), "network_ml": result.volume_ml})
+        rows.append(
+            {
+                "case_id": case.case_id,
+                "prediction": str(path),
+                "network_ml": result.volume_ml,
+                "uncertain_ml": result.uncertain_ml,
+            }
+        )
+        try:
+            reference, grid = read_mask(folder / str(case.reference_mask))
+            check_same_grid(str(case.case_id), scan.grid, grid)
+        except (ScanError, OSError):
+            continue  # measuring meets the same mask next and tells of it
+        if result.probability is not None:
+            bins.append(count_bins(result.probability, reference > 0))
     return (
-        pd.DataFrame(rows, columns=["case_id", "prediction", "network_ml"]),
+        pd.DataFrame(rows, columns=["case_id", "prediction", "network_ml", "uncertain_ml"]),
         pd.DataFrame(failures, columns=["case_id", "stage", "reason"]),
+        bins,
     )
 
 

@@ -14,14 +14,23 @@ import torch
 from tqdm import tqdm
 
 from ich import phantom, train, variety
-from ich.model import AIR_HU, Settings, crop, look_at, neighbor_index, save_weights
+from ich.calibration import calibrate
+from ich.model import AIR_HU, Settings, crop, load_weights, look_at, neighbor_index, save_weights
 from ich.scan import Grid
 from ich.train import Recipe, Slices
 
 SETTINGS = Settings(pixel_mm=1.35, size=160, channels=(24, 48, 96, 160, 160), strides=(2, 2, 2, 2))
 # How the trained network is used; chosen on simulated cases of the validation seed.
 AFTERWARDS: dict = {"mirrored": True, "smallest_ml": 0.1}
-RECIPE = Recipe(steps=11000, batch_size=10, positive_share=0.5, ema_decay=0.998, validate_every=1000, seed=1)
+RECIPE = Recipe(
+    steps=11000,
+    batch_size=10,
+    positive_share=0.5,
+    hard_share=0.3,
+    ema_decay=0.998,
+    validate_every=1000,
+    seed=1,
+)
 EMBEDDED_SHARE = 0.2  # of the training cases; the others are varied
 RESERVED_SEED = 2019  # of the embedded cohort, which tests the weights
 
@@ -123,7 +132,14 @@ def cache_folder(root: Path, settings: Settings) -> Path:
 
 
 def pretrain(
-    out: Path, cache: Path, cases: int, validation_cases: int, recipe: Recipe, seed: int = 1, jobs: int = -1
+    out: Path,
+    cache: Path,
+    cases: int,
+    validation_cases: int,
+    recipe: Recipe,
+    seed: int = 1,
+    jobs: int = -1,
+    start: Path | None = None,
 ) -> pd.DataFrame:
     """Simulate, train and write weights.safetensors, settings.json and training.csv into `out`.
 
@@ -131,6 +147,7 @@ def pretrain(
     ----------
     cache : folder of rendered cases, about 1 MB each; what is there is not rendered again.
     seed : of the training cases; the validation cases have the next one.
+    start : model folder whose weights the training goes on from.
 
     Returns
     -------
@@ -157,11 +174,17 @@ def pretrain(
         pd.DataFrame(rows).to_csv(out / "training.csv", index=False)
         print("step {step:6d}  loss {loss:.3f}  validation Dice {validation_dice:.3f}".format(**row), flush=True)
 
-    network, history = train.train(slices, validation, SETTINGS, recipe, report)
-    used = replace(SETTINGS, **AFTERWARDS)
-    predicted = train.predict_slices(network, validation, used)
-    reference_ml = train.case_volumes(validation.labels, validation).numpy()
-    predicted_ml = train.case_volumes(predicted, validation).numpy()
+    begun = load_weights(start, torch.device("cpu")) if start else None
+    network, history = train.train(
+        slices,
+        validation,
+        SETTINGS,
+        recipe,
+        report,
+        checkpoint_file=out / "training.ckpt",
+        start=begun[0].state_dict() if begun else None,
+    )
+    used, volume_calibration = calibrate(network, validation, replace(SETTINGS, **AFTERWARDS))
     best = max(rows, key=lambda row: row["validation_dice"])
     save_weights(
         network,
@@ -170,11 +193,13 @@ def pretrain(
         trained_on="simulated CT only (ich.variety and ich.phantom); no voxel of a real scan",
         simulated=True,
         recipe=vars(recipe),
+        started_from=begun[2]["sha256"] if begun else None,
         cases={"training": cases, "validation": validation_cases, "seed": seed, "embedded_share": EMBEDDED_SHARE},
         simulator={"phantom": phantom.VERSION, "variety": variety.VERSION},
         best_step=int(best["step"]),
         validation_dice=round(float(best["validation_dice"]), 4),
-        volume_calibration=train.volume_calibration(reference_ml, predicted_ml),
+        volume_calibration=volume_calibration,
         use="research only; not a medical device",
     )
+    (out / "training.ckpt").unlink(missing_ok=True)
     return history

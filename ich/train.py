@@ -1,8 +1,8 @@
 """Training: slices cached on the device, augmentation there, one visible loop. The test set is never touched."""
 
 import hashlib
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from ich.model import (
     neighbor_index,
 )
 from ich.scan import check_same_grid, read_mask, read_scan
+from ich.tables import LABELS
+
+UNSEEN_LOSS = 0.01  # hardness of a slice not yet seen: more than that of one well labeled
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Slices:
 class Recipe:
     """How long and how hard to train.
 
-    `positive_share` of each batch holds blood: most slices of a head show none.
+    `positive_share` of each batch holds blood: most slices of a head show none. `hard_share` is drawn from all slices
+    by how poorly each was labeled when last seen: what is taken for blood comes back until it no longer is.
     """
 
     steps: int = 1000
@@ -62,6 +66,7 @@ class Recipe:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     positive_share: float = 0.6
+    hard_share: float = 0.0
     ema_decay: float = 0.99
     validate_every: int = 250
     seed: int = 0
@@ -144,11 +149,17 @@ def _augment(stack: torch.Tensor, labels: torch.Tensor, random: torch.Generator)
     return moved + noise * uniform(0, 5, 1, 1, 1), turned
 
 
-def _batch(slices: Slices, recipe: Recipe, blood: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+def _batch(
+    slices: Slices, recipe: Recipe, blood: torch.Tensor, hardness: torch.Tensor, random: torch.Generator
+) -> torch.Tensor:
     """Slice numbers of one batch; those with blood are drawn so that each label present comes equally often."""
-    n_blood = round(recipe.positive_share * recipe.batch_size)
-    anywhere = torch.randint(len(slices.hu), (recipe.batch_size - n_blood,), generator=random, device=slices.hu.device)
-    return torch.cat([torch.multinomial(blood, n_blood, replacement=True, generator=random), anywhere])
+    n_blood, n_hard = (round(share * recipe.batch_size) for share in (recipe.positive_share, recipe.hard_share))
+    n_others = recipe.batch_size - n_blood - n_hard
+    anywhere = torch.randint(len(slices.hu), (n_others,), generator=random, device=slices.hu.device)
+    drawn = [torch.multinomial(blood, n_blood, replacement=True, generator=random), anywhere]
+    if n_hard:
+        drawn.append(torch.multinomial(hardness, n_hard, replacement=True, generator=random))
+    return torch.cat(drawn)
 
 
 def _blood_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
@@ -174,6 +185,11 @@ def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     dice = (2 * (probability * target).sum(axes) + 1) / (probability.sum(axes) + target.sum(axes) + 1)
     present = target.sum(axes) > 0
     return cross_entropy + 1 - dice[present].mean() if bool(present.any()) else cross_entropy
+
+
+def _slice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(B,) mean cross-entropy of each slice, never so small that the slice would not come again."""
+    return F.cross_entropy(logits.float(), labels, reduction="none").mean((1, 2)).nan_to_num(0.0).clamp(min=1e-4)
 
 
 def _regions(shares: torch.Tensor) -> torch.Tensor:
@@ -219,6 +235,33 @@ def validate(network: torch.nn.Module, slices: Slices, settings: Settings) -> fl
     return float((scores[0] + torch.stack(scores[1:]).mean()) / 2)
 
 
+def absent_labels(slices: Slices, settings: Settings) -> list[str]:
+    """Labels that no case of a split holds: a network cannot learn them."""
+    return [
+        name for name, label in LABELS.items() if label < settings.classes and not bool((slices.labels == label).any())
+    ]
+
+
+class BatchTooLarge(RuntimeError):
+    """The memory of the device does not hold a batch; the checkpoint keeps the state before."""
+
+
+@contextmanager
+def _in_memory(settings: Settings, recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Say which batch may fit where this one does not."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        used = ""
+        if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(device)
+            used = f", {(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB in use"
+        raise BatchTooLarge(
+            f"{recipe.batch_size} slices of {settings.size} x {settings.size} pixels do not fit into the memory of "
+            f"{device}{used}: set batch_size={max(1, recipe.batch_size // 2)}"
+        ) from error
+
+
 class LossNotFinite(RuntimeError):
     """The loss became infinite or no number; the checkpoint keeps the state before."""
 
@@ -230,6 +273,7 @@ def train(
     recipe: Recipe,
     report: Callable[[dict], None] = lambda row: None,
     checkpoint_file: Path | None = None,
+    start: dict[str, torch.Tensor] | None = None,
 ) -> tuple[torch.nn.Module, pd.DataFrame]:
     """Train on `slices`, keep the averaged weights that are best on `validation`.
 
@@ -238,6 +282,7 @@ def train(
     report : called with each row of the history.
     checkpoint_file : written at each validation; a training of the same data, settings and recipe goes on from it and
         ends, on one CPU thread, with the same weights to the last bit. The caller removes it.
+    start : weights to go on from, of a network with the same settings; None starts anew.
 
     Returns
     -------
@@ -248,6 +293,8 @@ def train(
     ------
     LossNotFinite
         Names the first step and the cases of its batch.
+    BatchTooLarge
+        Says which batch to try.
     ValueError
         The checkpoint is damaged.
     """
@@ -255,6 +302,8 @@ def train(
     torch.manual_seed(recipe.seed)
     random = torch.Generator(device).manual_seed(recipe.seed)
     network = build_network(settings).to(device)
+    if start is not None:
+        network.load_state_dict(start)
     # Averaged weights (EMA) generalize better than the last ones and cost one multiplication a step.
     averaged = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
@@ -262,10 +311,14 @@ def train(
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     blood = _blood_weights(slices.labels, settings.classes)
+    hardness = torch.full((len(slices.hu),), UNSEEN_LOSS, device=device)
     half = autocast_dtype(device)
 
     parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
-    mark = checkpoint.fingerprint(settings, recipe, data_hash(slices), data_hash(validation)) if checkpoint_file else ""
+    mark = ""
+    if checkpoint_file:
+        begun = sorted((name, value.double().sum().item()) for name, value in (start or {}).items())
+        mark = checkpoint.fingerprint(settings, recipe, data_hash(slices), data_hash(validation), begun)
     kept = checkpoint.load(checkpoint_file, mark, torch.device("cpu")) if checkpoint_file else None
     first, best = 1, -1.0
     history: list[dict] = []
@@ -274,6 +327,7 @@ def train(
         for name, part in parts.items():
             part.load_state_dict(kept[name])
         random.set_state(kept["random"])
+        hardness = kept["hardness"].to(device)
         first, history, best = kept["step"] + 1, kept["history"], kept["best"]
         best_state = {name: value.to(device) for name, value in kept["best_state"].items()}
         for row in history:
@@ -284,17 +338,20 @@ def train(
     since = 0
     for step in range(first, recipe.steps + 1):
         network.train()
-        rows = _batch(slices, recipe, blood, random)
+        rows = _batch(slices, recipe, blood, hardness, random)
         stack, labels = _augment(slices.hu[slices.neighbors[rows]].float(), slices.labels[rows].long(), random)
-        with torch.autocast(device.type, half):
-            logits = network(channels(stack, settings))
-        loss = _loss(logits, labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with _in_memory(settings, recipe, device):
+            with torch.autocast(device.type, half):
+                logits = network(channels(stack, settings))
+            loss = _loss(logits, labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         schedule.step()
         averaged.update_parameters(network)
+        if recipe.hard_share > 0:
+            hardness[rows] = _slice_loss(logits.detach(), labels)
         running += loss.detach()
         # Kept on the device and looked at when validating: asking each step would make a GPU wait.
         newly = (broken == 0) & ~loss.detach().isfinite()
@@ -320,23 +377,11 @@ def train(
                 best_state = {name: value.clone() for name, value in averaged.module.state_dict().items()}
             if checkpoint_file and step < recipe.steps:
                 state = {name: part.state_dict() for name, part in parts.items()}
-                state |= {"random": random.get_state(), "step": step, "history": history}
+                state |= {"random": random.get_state(), "step": step, "history": history, "hardness": hardness}
                 checkpoint.save(checkpoint_file, state | {"best": best, "best_state": best_state}, mark)
     if best_state is not None:
         network.load_state_dict(best_state)
     return network.eval(), pd.DataFrame(history)
-
-
-def volume_calibration(reference_ml: np.ndarray, predicted_ml: np.ndarray, level: float = 0.9) -> dict:
-    """Split conformal half-width of the volume interval, in units of (predicted volume + 1 ml).
-
-    Source: Lei et al., JASA 2018;113:1094, split conformal with residuals scaled by a difficulty estimate.
-    With n validation cases the quantile is the ceil((n + 1) * level)-th smallest; too few cases give None.
-    """
-    scores = np.sort(np.abs(np.asarray(reference_ml) - predicted_ml) / (np.asarray(predicted_ml) + 1))
-    rank = math.ceil((len(scores) + 1) * level)
-    factor = float(scores[rank - 1]) if rank <= len(scores) else None
-    return {"level": level, "n": len(scores), "factor": factor}
 
 
 def data_hash(slices: Slices) -> str:

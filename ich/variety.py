@@ -21,9 +21,13 @@ from ich.render import render
 from ich.scan import Grid
 from ich.scanner import PADDING_HU, Acquisition, rotation
 
-TYPE_SHARES = {"none": 0.32, "parenchymal": 0.28, "ventricular": 0.10, "subarachnoid": 0.14, "mixed": 0.16}
+TYPE_SHARES = {"none": 0.34, "parenchymal": 0.24, "ventricular": 0.08, "subarachnoid": 0.18, "mixed": 0.16}
+CISTERNAL_SHARE = (
+    0.45  # of subarachnoid bleeds; thin blood in sulci is the harder kind, and so the more common one here
+)
+COLLECTION_SHARE = {"none": 0.5, "ventricular": 0.15}  # of patients, with blood or fluid beneath the skull
 MOST_SLICES = 32  # of a thin-slice scan only a part is rendered
-VERSION = 1  # raised when a seed gives other scans than before
+VERSION = 2  # raised when a seed gives other scans than before
 CONTRAST_HU = 5.5  # how much denser than grey matter blood in CSF must be to be outlined, as in the embedded cohort
 LARGEST_HU = 120.0  # noise-free HU beyond which no voxel is labeled
 SIZE = 192
@@ -169,9 +173,9 @@ def _collections(rng: np.random.Generator) -> list[tuple[np.ndarray, float, floa
 
 
 def draw_findings(rng: np.random.Generator, kind: str) -> Findings:
-    """Findings of a patient; blood outside our labels only where there is no other, whose outline it could cross."""
+    """Findings of a patient; blood outside our labels only where it cannot cross the outline of another."""
     lines = _lines(rng, kind)
-    collections = _collections(rng) if kind == "none" and rng.random() < 0.3 else []
+    collections = _collections(rng) if rng.random() < COLLECTION_SHARE.get(kind, 0) else []
     return Findings(
         lines=tuple(lines),
         collections=tuple(collections),
@@ -289,7 +293,7 @@ def draw_wide_patient(rng: np.random.Generator, maps: Field) -> tuple[str, Head,
     if with_ivh:
         parts.append(bleeds.ventricular(rng, head, maps, _growth(rng, 0.06), parts))
     if with_sah:
-        parts.append(bleeds.subarachnoid(rng, head, maps, _growth(rng, 0.1), parts))
+        parts.append(bleeds.subarachnoid(rng, head, maps, _growth(rng, 0.1), parts, CISTERNAL_SHARE))
     return kind, head, tuple(_stained(rng, part, head.grey_hu) for part in parts)
 
 

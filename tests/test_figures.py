@@ -177,6 +177,17 @@ def test_planning(ax):
     assert ax.lines[0].get_ydata()[0] == pytest.approx(2.566, abs=1e-3)
 
 
+def test_reliability_shows_every_bin_that_holds_voxels():
+    bins = pd.DataFrame(
+        {"n": [900, 0, 100], "probability": [0.05, np.nan, 0.9], "share": [0.02, np.nan, 0.95], "blood": [18, 0, 95]}
+    )
+    fig, ax = figures.subplots()
+    figures.draw_reliability(bins, ax, error=0.032)
+    assert len(ax.collections[-1].get_offsets()) == 2
+    assert "0.032" in " ".join(text.get_text() for text in ax.texts)
+    plt.close(fig)
+
+
 @pytest.fixture
 def cohort() -> pd.DataFrame:
     return pd.DataFrame(
@@ -250,6 +261,6 @@ def test_dice_by_type(ax):
 
 def test_every_figure_can_say_that_its_data_are_simulated():
     drawing = [getattr(figures, name) for name in figures.__all__ if name.startswith("draw_")]
-    assert len(drawing) == 18
+    assert len(drawing) == 19
     for draw in drawing:
         assert inspect.signature(draw).parameters["simulated"].default is False

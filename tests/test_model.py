@@ -107,6 +107,15 @@ def test_prediction_is_on_the_native_grid():
     expected_ml = len(box[0]) * len(box[1]) * 6 * 0.9 * 0.9 * 5 / 1000
     assert result.volume_ml == pytest.approx(expected_ml)
     assert result.volume_by_label_ml[1] == 0
+    # logits 0, 0, 1, 0: blood with probability (e + 2) / (e + 3), at every pixel that the network sees
+    p = (np.e + 2) / (np.e + 3)
+    seen_ml = np.prod(view.extent) * 6 * 0.9 * 0.9 * 5 / 1000
+    assert result.uncertain_ml == pytest.approx(p * (1 - p) * seen_ml, rel=1e-3)
+    assert result.probability is None
+    asked = predict(network, SETTINGS, Scan(grid, hu, "nifti"), with_probability=True)
+    assert np.array_equal(asked.labels, result.labels)
+    assert asked.probability[result.labels > 0] == pytest.approx(p, abs=2e-3)
+    assert not asked.probability[result.labels == 0].any()
 
 
 def test_weights_without_settings_are_refused(tmp_path):
@@ -126,7 +135,7 @@ def test_weights_of_another_network_are_refused(tmp_path, change):
 
 
 def test_specks_are_unmarked_and_a_clot_beside_a_hematoma_is_none():
-    from ich.predict import drop_specks
+    from ich.components import drop_specks
 
     _, grid = head((40, 40, 4), (1.0, 1.0))
     labels = np.zeros((40, 40, 4), np.uint8)
@@ -135,8 +144,8 @@ def test_specks_are_unmarked_and_a_clot_beside_a_hematoma_is_none():
     labels[30:33, 30:33, 2] = 3  # 0.045 ml
     wanted = labels.copy()
     wanted[30:33, 30:33, 2] = 0
-    drop_specks(labels, grid, 0.1)
+    drop_specks(labels, grid.voxel_ml, 0.1)
     assert np.array_equal(labels, wanted)
     empty = np.zeros((40, 40, 4), np.uint8)
-    drop_specks(empty, grid, 0.1)
+    drop_specks(empty, grid.voxel_ml, 0.1)
     assert not empty.any()

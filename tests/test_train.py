@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ich import model, train
+from ich import calibration, model, train
 
 SETTINGS = model.Settings(pixel_mm=4.0, size=48, channels=(8, 16), strides=(2,))
 CPU = torch.device("cpu")
@@ -80,10 +80,13 @@ def stop_after(step):
     return report
 
 
-def test_training_that_was_stopped_ends_with_the_same_weights(discs, tmp_path):
+@pytest.mark.parametrize("hard_share", [0.0, 0.4])
+def test_training_that_was_stopped_ends_with_the_same_weights(discs, tmp_path, hard_share):
     folder, cases = discs
     part, held = (train.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:6], cases[6:]))
-    recipe = train.Recipe(steps=12, batch_size=4, validate_every=4, seed=3, ema_decay=0.9)
+    recipe = train.Recipe(
+        steps=12, batch_size=4, validate_every=4, seed=3, ema_decay=0.9, positive_share=0.5, hard_share=hard_share
+    )
     whole, expected = train.train(part, held, SETTINGS, recipe)
     kept = tmp_path / "model" / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
@@ -115,6 +118,54 @@ def test_damaged_checkpoint_is_an_error(discs, tmp_path):
         train.train(part, part, SETTINGS, train.Recipe(steps=2), checkpoint_file=tmp_path / "checkpoint.pt")
 
 
+def test_training_goes_on_from_given_weights(discs):
+    folder, cases = discs
+    part, held = (train.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:6], cases[6:]))
+    recipe = train.Recipe(steps=60, batch_size=6, validate_every=60, seed=3, ema_decay=0.9)
+    network, history = train.train(part, held, SETTINGS, recipe)
+    short = train.Recipe(steps=2, batch_size=6, validate_every=2, seed=3, ema_decay=0.1, learning_rate=1e-6)
+    _, anew = train.train(part, held, SETTINGS, short)
+    _, further = train.train(part, held, SETTINGS, short, start=network.state_dict())
+    assert further["loss"].iloc[0] < 0.7 * anew["loss"].iloc[0]
+    assert further["validation_dice"].iloc[0] == pytest.approx(history["validation_dice"].iloc[0], abs=0.02)
+
+
+def test_slices_labeled_poorly_come_back(discs):
+    folder, cases = discs
+    part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
+    hardness = torch.full((len(part.hu),), 1e-6)
+    hardness[7] = 1.0
+    recipe = train.Recipe(batch_size=10, positive_share=0.3, hard_share=0.5)
+    drawn = train._batch(part, recipe, torch.ones(len(part.hu)), hardness, torch.Generator().manual_seed(0))
+    assert len(drawn) == 10
+    assert (drawn[-5:] == 7).all()
+
+
+def test_batch_beyond_the_memory_says_what_may_fit(discs, monkeypatch):
+    def none_left(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    folder, cases = discs
+    part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
+    monkeypatch.setattr(train, "_loss", none_left)
+    with pytest.raises(train.BatchTooLarge, match=r"6 slices of 48 x 48 pixels do not fit.*batch_size=3"):
+        train.train(part, part, SETTINGS, train.Recipe(steps=2, batch_size=6))
+
+
+def test_label_that_no_case_holds_is_named(discs):
+    folder, cases = discs
+    part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
+    assert train.absent_labels(part, SETTINGS) == ["ventricular", "subarachnoid"]
+
+
+def test_one_case_a_split_is_enough_to_run(discs):
+    folder, cases = discs
+    part, held = (train.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:1], cases[1:2]))
+    network, history = train.train(part, held, SETTINGS, train.Recipe(steps=4, batch_size=4, validate_every=2))
+    assert history["step"].tolist() == [2, 4]
+    assert calibration.calibrate(network, held, SETTINGS)[1]["factor"] is None
+
+
 def test_empty_split_is_an_error(discs):
     folder, cases = discs
     with pytest.raises(ValueError, match="this split is empty"):
@@ -138,10 +189,3 @@ def test_mask_on_another_grid_names_the_case(discs, tmp_path):
     rows = cases[:1].assign(image=str(folder / "0.nii.gz"), reference_mask="m.nii.gz")
     with pytest.raises(ValueError, match=r"case 0: shape \(90, 90, 6\).*\(80, 90, 6\)"):
         train.load_slices(rows, tmp_path, SETTINGS, CPU)
-
-
-def test_conformal_factor_is_an_order_statistic():
-    # nine residuals of 1..9 ml at a prediction of 1 ml: with level 0.9 the ninth smallest, over 1 + 1 ml
-    found = train.volume_calibration(np.arange(2.0, 11.0), np.ones(9), level=0.9)
-    assert found["factor"] == pytest.approx(4.5)
-    assert train.volume_calibration(np.arange(2.0, 6.0), np.ones(4), level=0.9)["factor"] is None

@@ -1,0 +1,161 @@
+"""What a network's probabilities are worth: temperature, reliability, and an interval of the volume.
+
+Everything is fitted on the validation split and checked on the test split.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+
+from ich.components import drop_specks
+from ich.model import Settings, blood_probability, channels, logits_of
+from ich.train import Slices, case_volumes
+
+AT_STAKE = 0.01  # reliability is that of voxels more likely to be blood than this: the others are air, bone and brain
+OFFSET_ML = 0.5  # added to every uncertain volume: where a network doubts nothing, outlines still differ a little
+HOTTEST = 10.0
+N_BINS = 10
+RELIABILITY_COLUMNS = ["low", "high", "n", "blood", "probability", "share"]
+
+
+@torch.inference_mode()
+def calibrate(
+    network: torch.nn.Module, slices: Slices, settings: Settings, level: float = 0.9, batch: int = 16
+) -> tuple[Settings, dict]:
+    """Temperature and volume interval from a validation split.
+
+    Returns
+    -------
+    settings : with the temperature found.
+    calibration : of `volume_calibration`, for masks made with these settings at the network's resolution.
+    """
+    parts = []
+    for rows in slices.neighbors.split(batch):
+        parts.append(logits_of(network, channels(slices.hu[rows].float(), settings), settings).half().cpu())
+    logits, blood = torch.cat(parts), (slices.labels > 0).cpu()
+    settings = replace(settings, temperature=fit_temperature(logits, blood, batch))
+    found = logits.argmax(1).to(torch.uint8).numpy()
+    doubts = torch.cat([doubt(blood_probability(part.float(), settings)) for part in logits.split(batch)])
+    case, voxel_ml = slices.case.cpu(), slices.voxel_ml.cpu()
+    uncertain = doubts * voxel_ml
+    predicted_ml, uncertain_ml = [], []
+    for number in range(len(slices.case_ids)):
+        mine = case == number
+        mask, ml = np.moveaxis(found[mine.numpy()], 0, -1), voxel_ml[mine].numpy()
+        if settings.smallest_ml > 0:
+            drop_specks(mask, ml, settings.smallest_ml)
+        predicted_ml.append(float(np.count_nonzero(mask, axis=(0, 1)) @ ml))
+        uncertain_ml.append(float(uncertain[mine].sum()))
+    reference_ml = case_volumes(slices.labels, slices).cpu().numpy()
+    return settings, volume_calibration(reference_ml, np.array(predicted_ml), np.array(uncertain_ml), level)
+
+
+def fit_temperature(logits: torch.Tensor, blood: torch.Tensor, batch: int = 16) -> float:
+    """Factor that logits are divided by so that the probability of blood has the least negative log-likelihood.
+
+    Every pixel counts: fitted to the doubtful ones alone, a temperature would make all of the brain a little doubtful.
+
+    Parameters
+    ----------
+    logits : (N, classes, H, W), background first. blood : (N, H, W) bool.
+
+    Source: temperature scaling, Guo et al., ICML 2017, here of blood against background. It changes no mask.
+    """
+    if not bool(blood.any()) or bool(blood.all()):
+        return 1.0  # nothing to tell apart
+
+    def loss(log_temperature: float) -> float:
+        total = 0.0
+        for part, target in zip(logits.split(batch), blood.split(batch), strict=True):
+            scaled = part.float() / math.exp(log_temperature)
+            logit = scaled[:, 1:].logsumexp(1) - scaled[:, 0]
+            total += float(F.binary_cross_entropy_with_logits(logit, target.float(), reduction="sum"))
+        return total
+
+    span = math.log(HOTTEST)
+    return round(math.exp(minimize_scalar(loss, bounds=(-span, span), method="bounded", options={"xatol": 1e-3}).x), 3)
+
+
+def doubt(probability: torch.Tensor) -> torch.Tensor:
+    """(N,) sum over pixels of p (1 - p), the variance of a pixel that is blood with probability p, of (N, H, W)."""
+    return (probability * (1 - probability)).flatten(1).sum(1)
+
+
+def volume_calibration(
+    reference_ml: np.ndarray, predicted_ml: np.ndarray, uncertain_ml: np.ndarray, level: float = 0.9
+) -> dict:
+    """Split conformal half-width of the volume interval, in units of (uncertain volume + 0.5 ml).
+
+    Source: Lei et al., JASA 2018;113:1094, split conformal with residuals scaled by a difficulty estimate; the
+    difficulty here is the uncertain volume, the sum over voxels of p (1 - p) times their volume. With n validation
+    cases the quantile is the ceil((n + 1) * level)-th smallest; too few cases give None.
+    """
+    scores = np.sort(np.abs(np.asarray(reference_ml) - predicted_ml) / (np.asarray(uncertain_ml) + OFFSET_ML))
+    rank = math.ceil((len(scores) + 1) * level)
+    factor = float(scores[rank - 1]) if rank <= len(scores) else None
+    return {"level": level, "n": len(scores), "factor": factor, "unit": f"uncertain volume + {OFFSET_ML:g} ml"}
+
+
+def half_width_ml(uncertain_ml: float, calibration: dict) -> float | None:
+    """Half-width of the interval of a volume; None where the validation split was too small for one."""
+    return None if calibration["factor"] is None else calibration["factor"] * (uncertain_ml + OFFSET_ML)
+
+
+def volume_interval(volume_ml: float, uncertain_ml: float, calibration: dict) -> tuple[float, float] | None:
+    """Split conformal prediction interval of a volume in ml; None where the validation split was too small for one.
+
+    `calibration` is what `volume_calibration` returned.
+    """
+    half = half_width_ml(uncertain_ml, calibration)
+    return None if half is None else (max(0.0, volume_ml - half), volume_ml + half)
+
+
+def count_bins(probability: np.ndarray, blood: np.ndarray) -> pd.DataFrame:
+    """Voxels at stake, with over 1 % probability of blood, by that probability, of one case.
+
+    Parameters
+    ----------
+    probability, blood : probability of blood and reference, of one shape.
+
+    Returns
+    -------
+    Ten rows: low, high, n voxels, how many of them are blood, and the sum of their probabilities.
+    """
+    at_stake = probability > AT_STAKE
+    p, y = probability[at_stake].astype(float), blood[at_stake]
+    number = np.minimum((p * N_BINS).astype(int), N_BINS - 1)
+    edges = np.linspace(0, 1, N_BINS + 1)
+    counts = {
+        name: np.bincount(number, weights, N_BINS) for name, weights in (("n", None), ("blood", y), ("probability", p))
+    }
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], **counts})
+
+
+def reliability(cases: list[pd.DataFrame]) -> pd.DataFrame:
+    """Mean probability and share of blood of each bin over the `count_bins` of all cases, every voxel counting once.
+
+    Returns
+    -------
+    low, high, n, blood, probability (mean), share (of blood); the latter two are missing in an empty bin.
+    """
+    if not cases:
+        return pd.DataFrame(columns=RELIABILITY_COLUMNS, dtype=float)
+    summed = pd.concat(cases).groupby(["low", "high"], as_index=False).sum()
+    n = summed["n"].where(summed["n"] > 0)
+    return summed.assign(probability=summed["probability"] / n, share=summed["blood"] / n)[RELIABILITY_COLUMNS]
+
+
+def calibration_error(bins: pd.DataFrame) -> float:
+    """Expected calibration error of a `reliability` table, 0..1: mean over voxels of |probability - share|.
+
+    Source: Naeini et al., AAAI 2015, with ten bins of equal width, over the voxels at stake.
+    """
+    known = bins.dropna()
+    return (
+        float(np.average(np.abs(known["probability"] - known["share"]), weights=known["n"])) if len(known) else np.nan
+    )

@@ -1,0 +1,102 @@
+"""Temperatures, reliability and conformal intervals against what they must be by construction."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import expit
+
+from ich import calibration, model, train
+from ich.train import Slices
+
+SETTINGS = model.Settings(pixel_mm=4.0, size=16, channels=(4, 8), strides=(2,))
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 2.5])
+def test_temperature_is_the_one_that_the_labels_were_drawn_with(true):
+    random = torch.Generator().manual_seed(0)
+    logit = torch.randn((8, 64, 64), generator=random) * 3
+    blood = torch.rand(logit.shape, generator=random) < torch.sigmoid(logit / true)
+    logits = torch.stack([torch.zeros_like(logit), logit, torch.full_like(logit, -1e3)], 1)
+    assert calibration.fit_temperature(logits, blood) == pytest.approx(true, rel=0.06)
+
+
+def test_temperature_of_a_split_without_blood_is_one():
+    assert calibration.fit_temperature(torch.randn(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.bool)) == 1.0
+
+
+def test_conformal_factor_is_an_order_statistic():
+    # 9 cases, level 0.9: ceil(10 x 0.9) = 9th smallest of |error| / (uncertain + 0.5)
+    found = calibration.volume_calibration(np.arange(2.0, 11.0), np.ones(9), np.full(9, 0.5), level=0.9)
+    assert found["factor"] == 9
+    assert found["n"] == 9
+    few = calibration.volume_calibration(np.arange(2.0, 6.0), np.ones(4), np.zeros(4), level=0.9)
+    assert few["factor"] is None
+    assert calibration.volume_interval(5.0, 1.0, few) is None
+
+
+def test_interval_grows_with_doubt_and_ends_at_zero():
+    known = {"level": 0.9, "n": 20, "factor": 2.0}
+    assert calibration.volume_interval(10.0, 0.5, known) == (8.0, 12.0)
+    assert calibration.volume_interval(10.0, 2.5, known) == (4.0, 16.0)
+    assert calibration.volume_interval(1.0, 2.5, known) == (0.0, 7.0)
+
+
+def test_intervals_hold_as_often_as_they_say():
+    """Errors in proportion to the uncertain volume: 90 % intervals hold about 90 % of new cases (Lei et al. 2018)."""
+    rng = np.random.default_rng(3)
+    held = []
+    for _ in range(300):
+        doubt = rng.uniform(0, 4, 60)
+        volume = rng.uniform(5, 60, 60)
+        found = volume + rng.normal(0, 1, 60) * (doubt + 0.5)
+        known = calibration.volume_calibration(volume[:40], found[:40], doubt[:40])
+        for true, predicted, unsure in zip(volume[40:], found[40:], doubt[40:], strict=True):
+            low, high = calibration.volume_interval(predicted, unsure, known)
+            held.append(low <= true <= high)
+    assert np.mean(held) == pytest.approx(0.9, abs=0.02)
+
+
+def test_probabilities_that_are_right_have_no_calibration_error():
+    rng = np.random.default_rng(1)
+    p = expit(rng.normal(-1, 2, 200_000))
+    right = calibration.reliability([calibration.count_bins(p, rng.random(p.size) < p)])
+    assert right["n"].sum() == np.count_nonzero(p > 0.01)
+    assert calibration.calibration_error(right) < 0.005
+    twice = calibration.reliability([calibration.count_bins(p, rng.random(p.size) < p / 2)])
+    expected = np.mean(p[p > 0.01] / 2)
+    assert calibration.calibration_error(twice) == pytest.approx(expected, abs=0.005)
+
+
+def test_bins_of_cases_add_up():
+    first = calibration.count_bins(np.array([0.05, 0.95, 0.005]), np.array([False, True, True]))
+    second = calibration.count_bins(np.array([0.97, 1.0]), np.array([True, False]))
+    table = calibration.reliability([first, second])
+    assert table["n"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0, 3]
+    assert table["share"].iloc[-1] == pytest.approx(2 / 3)
+    assert table["probability"].iloc[-1] == pytest.approx((0.95 + 0.97 + 1.0) / 3)
+    assert np.isnan(table["share"].iloc[4])
+
+
+def test_no_case_gives_an_empty_table():
+    assert calibration.reliability([]).empty
+    assert np.isnan(calibration.calibration_error(calibration.reliability([])))
+
+
+def test_calibration_leaves_the_masks_alone_and_repeats_itself():
+    torch.manual_seed(0)
+    network = model.build_network(SETTINGS).eval()
+    labels = torch.zeros((12, 16, 16), dtype=torch.uint8)
+    labels[::2, 4:9, 4:9] = 1
+    case = torch.arange(12) // 2
+    slices = Slices(
+        torch.where(labels > 0, 65, 35).to(torch.int16), labels, model.neighbor_index(12, 1), case,
+        torch.full((12,), 0.08), tuple("abcdef"),
+    )  # fmt: skip
+    settings, found = calibration.calibrate(network, slices, SETTINGS, level=0.5)
+    again, same = calibration.calibrate(network, slices, settings, level=0.5)
+    assert (again.temperature, same) == (settings.temperature, found)
+    assert found["n"] == 6
+    before = train.predict_slices(network, slices, SETTINGS)
+    assert torch.equal(before, train.predict_slices(network, slices, settings))
+    assert isinstance(calibration.reliability([calibration.count_bins(np.zeros(3), np.zeros(3, bool))]), pd.DataFrame)
