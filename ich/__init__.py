@@ -61,6 +61,7 @@ Modules, each importing only from those before it:
 - checkpoint: state of a training on disk
 - train: the training loop
 - calibration: what probabilities are worth, intervals of volumes
+- novelty: how unlike the training scans
 - growth: change between two scans
 - predict: masks on the native grid
 - nnunet: a cohort for nnU-Net

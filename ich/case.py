@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ich import figures
+from ich import figures, novelty
 from ich.abc2 import ABC2, RULE, abc2_variants
 from ich.calibration import half_width_ml, volume_interval
 from ich.dicom_report import write_dicom_report
@@ -19,6 +19,7 @@ from ich.dicom_seg import write_dicom_seg
 from ich.growth import Growth, growth
 from ich.html import figure_data_uri, page
 from ich.model import SHIPPED_WEIGHTS, Settings, choose_device, load_weights
+from ich.novelty import Familiar
 from ich.predict import Prediction, predict
 from ich.scan import Scan, ScanError, read_scan, write_mask
 from ich.series import choose_series
@@ -35,11 +36,17 @@ class Limits:
     coverage_mm: float = 90.0
 
 
-def warnings_for(scan: Scan, prediction: Prediction, card: dict, limits: Limits = Limits()) -> list[str]:
+def warnings_for(scan: Scan, prediction: Prediction, weights: "Weights", limits: Limits = Limits()) -> list[str]:
     """What a reader must know before using the numbers."""
-    grid = scan.grid
+    grid, familiar = scan.grid, weights.familiar
     found = [*grid.notes, *scan.notes]
-    if card.get("simulated"):
+    if familiar and familiar.distance(prediction.embedding) > familiar.limit:
+        times = familiar.distance(prediction.embedding) / familiar.limit
+        found.append(
+            f"The scan is unlike those that the network was trained on: {times:.1f} times as far from them as the "
+            f"farthest of {familiar.n_validation} validation scans. Do not rely on the mask."
+        )
+    if weights.card.get("simulated"):
         found.append("The network was trained on simulated scans only and has not been validated on patients.")
     if abs(grid.tilt_deg) > limits.tilt_deg:
         found.append(f"Gantry tilt {grid.tilt_deg:.1f}° is beyond ±{limits.tilt_deg:g}°.")
@@ -65,11 +72,13 @@ class Weights:
     network: torch.nn.Module
     settings: Settings
     card: dict
+    familiar: Familiar | None = None
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> "Weights":
         """Of a model folder; raises what `ich.model.load_weights` raises."""
-        return cls(*load_weights(folder, choose_device(device)))
+        network, settings, card = load_weights(folder, choose_device(device))
+        return cls(network, settings, card, novelty.load(folder, card.get("novelty_sha256")))
 
 
 def segment(
@@ -91,7 +100,7 @@ def segment(
     -------
     The content of case.json: volume_ml, volume_ml_by_label, volume_interval_ml (None where validation was too small),
     abc2 (the measure columns, of blood as a whole), growth (None without an earlier scan), spacing, tilt_deg, weights,
-    warnings.
+    novelty (over 1: unlike the training scans; None where the weights cannot tell), warnings.
 
     Raises
     ------
@@ -121,7 +130,8 @@ def segment(
         },
         "tilt_deg": grid.tilt_deg,
         "weights": {key: card.get(key) for key in ("sha256", "trained_on", "simulated", "best_step", "use")},
-        "warnings": warnings_for(scan, prediction, card),
+        "novelty": loaded.familiar.distance(prediction.embedding) / loaded.familiar.limit if loaded.familiar else None,
+        "warnings": warnings_for(scan, prediction, loaded),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_mask(out / "mask.nii.gz", prediction.labels, grid)

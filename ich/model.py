@@ -7,6 +7,8 @@ resampling through-plane would invent slices; in the plane every scan is brought
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -156,6 +158,25 @@ def logits_of(network: torch.nn.Module, image: torch.Tensor, settings: Settings)
         logits = network(image)
         # Left and right lie along the first axis of the plane.
         return (logits + network(image.flip(2)).flip(2)) / 2 if settings.mirrored else logits
+
+
+def shows_head(hu: torch.Tensor, settings: Settings) -> torch.Tensor:
+    """(K,) whether each slice (K, size, size) of HU at network resolution shows a head: tissue on 1 % of it."""
+    return (hu > 0).flatten(1).sum(1) > 0.01 * settings.size**2
+
+
+@contextmanager
+def bottom_features(network: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Features (B, C) at the bottom of the U-Net, averaged over the plane, of each forward pass inside the block."""
+    from monai.networks.layers.simplelayers import SkipConnection
+
+    seen: list[torch.Tensor] = []
+    deepest = [module for module in network.modules() if isinstance(module, SkipConnection)][-1].submodule
+    handle = deepest.register_forward_hook(lambda module, image, output: seen.append(output.float().mean((2, 3))))
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def blood_probability(logits: torch.Tensor, settings: Settings) -> torch.Tensor:

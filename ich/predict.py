@@ -15,6 +15,7 @@ from ich.model import (
     AIR_HU,
     Settings,
     blood_probability,
+    bottom_features,
     channels,
     crop,
     logits_of,
@@ -22,7 +23,10 @@ from ich.model import (
     neighbor_index,
     uncrop,
 )
+from ich.novelty import Familiar, scan_embedding
 from ich.scan import Scan, ScanError, check_same_grid, read_mask, read_scan, write_mask
+
+PREDICTED = ["case_id", "prediction", "network_ml", "uncertain_ml", "novelty"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Prediction:
     Attributes
     ----------
     labels : (I, J, K) uint8 on the scan's own grid, 0 background, 1 parenchymal, 2 ventricular, 3 subarachnoid.
+    embedding : (C,) the network's features of the scan, for `ich.novelty`.
     uncertain_ml : sum over voxels of p (1 - p) times their volume, p being the probability of blood.
     probability : (I, J, K) float16 probability of blood, 0 where every voxel of a slice is surely none; None unless
         asked for.
@@ -41,6 +46,7 @@ class Prediction:
     volume_ml: float
     volume_by_label_ml: dict[int, float]
     uncertain_ml: float
+    embedding: np.ndarray
     probability: np.ndarray | None = None
 
 
@@ -59,8 +65,11 @@ def predict(
     labels = np.zeros(scan.hu.shape, np.uint8)
     probability = np.zeros(scan.hu.shape, np.float16) if with_probability else None
     uncertain = torch.zeros(len(hu), device=device)
+    features = []
     for numbers in torch.arange(len(hu), device=device).split(batch):
-        logits = logits_of(network, channels(hu[rows[numbers]], settings), settings)
+        with bottom_features(network) as seen:
+            logits = logits_of(network, channels(hu[rows[numbers]], settings), settings)
+        features.append(torch.stack(seen).mean(0))
         blood = blood_probability(logits.float(), settings)
         uncertain[numbers] = doubt(blood)
         # Most slices hold no blood: bringing them back to native pixels is skipped.
@@ -78,17 +87,23 @@ def predict(
     by_label = {label: scan.grid.volume_ml(labels == label) for label in range(1, settings.classes)}
     pixel_ml = float(np.prod(scan.grid.spacing_mm)) * np.prod(view.extent) / settings.size**2 / 1000
     uncertain_ml = float(uncertain.cpu().numpy() @ scan.grid.slice_weights_mm) * pixel_ml
-    return Prediction(labels, sum(by_label.values()), by_label, uncertain_ml, probability)
+    embedding = scan_embedding(torch.cat(features), hu, settings)
+    return Prediction(labels, sum(by_label.values()), by_label, uncertain_ml, embedding, probability)
 
 
 def predict_cases(
-    network: torch.nn.Module, settings: Settings, cases: pd.DataFrame, folder: Path
+    network: torch.nn.Module,
+    settings: Settings,
+    cases: pd.DataFrame,
+    folder: Path,
+    familiar: Familiar | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[pd.DataFrame]]:
     """Write `folder`/predictions/<case_id>.nii.gz for every case.
 
     Returns
     -------
-    predictions : case_id, prediction (path from `folder`), network_ml, uncertain_ml.
+    predictions : case_id, prediction (path from `folder`), network_ml, uncertain_ml, novelty (distance from the
+        training cases over that of the farthest validation case; missing without `familiar`).
     failures : case_id, stage, reason; a scan that cannot be read stops nothing.
     bins : `count_bins` of each case whose reference mask lies on the scan's grid.
     """
@@ -109,6 +124,7 @@ def predict_cases(
                 "prediction": str(path),
                 "network_ml": result.volume_ml,
                 "uncertain_ml": result.uncertain_ml,
+                "novelty": familiar.distance(result.embedding) / familiar.limit if familiar else np.nan,
             }
         )
         try:
@@ -119,7 +135,7 @@ def predict_cases(
         if result.probability is not None:
             bins.append(count_bins(result.probability, reference > 0))
     return (
-        pd.DataFrame(rows, columns=["case_id", "prediction", "network_ml", "uncertain_ml"]),
+        pd.DataFrame(rows, columns=PREDICTED),
         pd.DataFrame(failures, columns=["case_id", "stage", "reason"]),
         bins,
     )

@@ -13,9 +13,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from ich import phantom, train, variety
+from ich import novelty, phantom, train, variety
 from ich.calibration import calibrate
-from ich.model import AIR_HU, Settings, crop, load_weights, look_at, neighbor_index, save_weights
+from ich.model import AIR_HU, Settings, crop, load_weights, look_at, neighbor_index, save_weights, shows_head
 from ich.scan import Grid
 from ich.train import Recipe, Slices
 
@@ -74,7 +74,7 @@ def as_seen(hu: np.ndarray, labels: np.ndarray, grid: Grid, settings: Settings) 
     small = crop(hu, view, settings, cpu, AIR_HU).round().clamp(-1024, 3071).to(torch.int16).numpy()
     shares = torch.stack([crop(labels == label, view, settings, cpu, 0) for label in range(1, settings.classes)], 1)
     seen = torch.cat([1 - shares.sum(1, keepdim=True), shares], 1).argmax(1).to(torch.uint8).numpy()
-    head = np.flatnonzero((small > 0).sum((1, 2)) > 0.01 * settings.size**2)
+    head = np.flatnonzero(shows_head(torch.from_numpy(small), settings))
     kept = slice(head[0], head[-1] + 1) if len(head) else slice(None)
     voxel_ml = (grid.slice_weights_mm * settings.pixel_mm**2 / 1000).astype(np.float32)
     return {"hu": small[kept], "labels": seen[kept], "voxel_ml": voxel_ml[kept]}
@@ -185,6 +185,7 @@ def pretrain(
         start=begun[0].state_dict() if begun else None,
     )
     used, volume_calibration = calibrate(network, validation, replace(SETTINGS, **AFTERWARDS))
+    familiar = novelty.fit(network, slices, validation, used)
     best = max(rows, key=lambda row: row["validation_dice"])
     save_weights(
         network,
@@ -199,6 +200,7 @@ def pretrain(
         best_step=int(best["step"]),
         validation_dice=round(float(best["validation_dice"]), 4),
         volume_calibration=volume_calibration,
+        novelty_sha256=novelty.save(familiar, out),
         use="research only; not a medical device",
     )
     (out / "training.ckpt").unlink(missing_ok=True)

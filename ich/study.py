@@ -21,7 +21,7 @@ from ich.notebook import Parameter, declared, execute, fingerprint, unknown
 from ich.provenance import code_version, describe_input, describe_tables, machine, package_versions
 
 ROOT = Path(__file__).resolve().parents[1]
-PATH_PARAMETERS = ("masks", "images", "about", "manifest", "root", "set_aside", "predictions")
+PATH_PARAMETERS = ("masks", "images", "about", "manifest", "root", "set_aside", "predictions", "start_from")
 RUN_FOLDERS = ("tables", "notebooks", "html", "figures")
 
 
