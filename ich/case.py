@@ -81,31 +81,34 @@ class Weights:
         return cls(network, settings, card, novelty.load(folder, card.get("novelty_sha256")))
 
 
-def segment(
-    scan_path: Path,
-    out: Path,
-    weights: Path | Weights = SHIPPED_WEIGHTS,
-    device: str = "auto",
-    earlier: Path | None = None,
-) -> dict:
-    """Segment one NIfTI file or DICOM folder; writes mask.nii.gz, case.json and case.html into `out`.
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A scan, what the network marked on it, ABC/2 of blood as a whole, and the content of case.json:
 
-    A DICOM series also gets mask.dcm (DICOM SEG) and report.dcm (structured report) where blood was marked.
+    volume_ml, volume_ml_by_label, volume_interval_ml (None where validation was too small), abc2 (the measure columns),
+    growth (None without an earlier scan), spacing, tilt_deg, weights, novelty (over 1: unlike the training scans; None
+    where the weights cannot tell), warnings.
+    """
+
+    scan: Scan
+    prediction: Prediction
+    measured: ABC2
+    content: dict
+
+
+def analyze(
+    scan_path: Path, weights: Path | Weights = SHIPPED_WEIGHTS, device: str = "auto", earlier: Path | None = None
+) -> Case:
+    """Mark and measure blood on one NIfTI file or DICOM folder.
 
     Parameters
     ----------
     earlier : an earlier scan of the same patient, to be compared with.
 
-    Returns
-    -------
-    The content of case.json: volume_ml, volume_ml_by_label, volume_interval_ml (None where validation was too small),
-    abc2 (the measure columns, of blood as a whole), growth (None without an earlier scan), spacing, tilt_deg, weights,
-    novelty (over 1: unlike the training scans; None where the weights cannot tell), warnings.
-
     Raises
     ------
     ScanError, FileNotFoundError, ValueError
-        A scan or the weights cannot be used; nothing is written then.
+        A scan or the weights cannot be used.
     """
     loaded = weights if isinstance(weights, Weights) else Weights.load(weights, device)
     card, scan = loaded.card, read_scan(scan_path)
@@ -114,7 +117,7 @@ def segment(
     grid = scan.grid
     variants = abc2_variants(prediction.labels > 0, grid.spacing_mm, grid.positions_mm)
     calibration = card["volume_calibration"]
-    result = {
+    content = {
         "volume_ml": prediction.volume_ml,
         "volume_ml_by_label": {name: prediction.volume_by_label_ml[label] for name, label in LABELS.items()},
         "volume_interval_ml": volume_interval(prediction.volume_ml, prediction.uncertain_ml, calibration),
@@ -133,13 +136,37 @@ def segment(
         "novelty": loaded.familiar.distance(prediction.embedding) / loaded.familiar.limit if loaded.familiar else None,
         "warnings": warnings_for(scan, prediction, loaded),
     }
+    return Case(scan, prediction, variants.whole, content)
+
+
+def write(found: Case, scan_path: Path, out: Path) -> None:
+    """Write mask.nii.gz, case.json and case.html into `out`.
+
+    A DICOM series also gets mask.dcm (DICOM SEG) and report.dcm (structured report) where blood was marked; why not,
+    where the series cannot be referred to, becomes a warning.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    write_mask(out / "mask.nii.gz", prediction.labels, grid)
-    if scan.source == "dicom" and prediction.volume_ml > 0:
-        result["warnings"] += _write_dicom(scan_path, out, prediction, result)
-    _write(out / "case.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
-    _write(out / "case.html", _page(scan, prediction, variants.whole, result))
-    return result
+    write_mask(out / "mask.nii.gz", found.prediction.labels, found.scan.grid)
+    if found.scan.source == "dicom" and found.prediction.volume_ml > 0:
+        found.content["warnings"] += _write_dicom(scan_path, out, found.prediction, found.content)
+    _write(out / "case.json", json.dumps(found.content, indent=2, allow_nan=False) + "\n")
+    _write(out / "case.html", _page(found.scan, found.prediction, found.measured, found.content))
+
+
+def segment(
+    scan_path: Path,
+    out: Path,
+    weights: Path | Weights = SHIPPED_WEIGHTS,
+    device: str = "auto",
+    earlier: Path | None = None,
+) -> dict:
+    """`analyze` one scan and `write` what was found; returns the content of case.json.
+
+    If a scan or the weights cannot be used, nothing is written.
+    """
+    found = analyze(scan_path, weights, device, earlier)
+    write(found, scan_path, out)
+    return found.content
 
 
 def _growth(before: Prediction, after: Prediction, calibration: dict) -> Growth:

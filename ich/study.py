@@ -21,7 +21,11 @@ from ich.notebook import Parameter, declared, execute, fingerprint, unknown
 from ich.provenance import code_version, describe_input, describe_tables, machine, package_versions
 
 ROOT = Path(__file__).resolve().parents[1]
-PATH_PARAMETERS = ("masks", "images", "about", "manifest", "root", "set_aside", "predictions", "start_from")
+PATH_PARAMETERS = (
+    "masks", "images", "about", "manifest", "root", "set_aside", "predictions", "start_from", "scan", "earlier",
+    "weights",
+)  # fmt: skip
+NAMED_BY_PATIENTS = ("root", "scan", "earlier")  # hospitals name folders by patients: such a path is kept nowhere
 RUN_FOLDERS = ("tables", "notebooks", "html", "figures")
 
 
@@ -148,7 +152,7 @@ def plan(profile: Profile, settings: list[str], name: str | None = None, *, repo
                 if not inputs[path_name].exists():
                     raise FileNotFoundError(f"{path_name}={given}: no such file or folder")
                 chosen[path_name] = _from_notebooks(inputs[path_name], notebooks, shown)
-                if path_name == "root":  # hospitals name folders by patients
+                if path_name in NAMED_BY_PATIENTS:
                     shown[str(chosen[path_name])] = "…"
         if "run_dir" in chosen:
             chosen["run_dir"] = _from_notebooks(run, notebooks, shown)
