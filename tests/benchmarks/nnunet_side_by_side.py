@@ -86,7 +86,7 @@ def with_ich(run: Path, name: str, budget_s: float) -> tuple[Path, dict]:
     out = run / name
     shutil.rmtree(out, ignore_errors=True)
     started = time.perf_counter()
-    made, _ = predict.predict_cases(network, settings, splits.open_split(run, "test"), run)
+    made, _, _ = predict.predict_cases(network, settings, splits.open_split(run, "test"), run)
     predicted = time.perf_counter() - started
     out.mkdir()
     for row in made.itertuples():

@@ -1,0 +1,185 @@
+"""2D, 2.5D and anisotropic 3D networks on the same embedded cohort, split and wall-clock budget.
+
+    python tests/benchmarks/architectures.py [--minutes 3] [--cases 60] [--size 128]
+
+Each is trained once for the budget, on one thread of a CPU or on the first GPU, at the resolution of the demo network;
+Dice of blood is that of the test cases at this resolution. The 3D network is MONAI's DynUNet on blocks of eight slices,
+with kernels and strides in the plane alone in its first levels, as nnU-Net builds one for slices of 5 mm. Writes
+reports/checks/architectures.csv.
+"""
+
+import argparse
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.losses import DiceCELoss
+from monai.networks.nets import DynUNet
+
+from ich import cohort, model, splits, tables, train
+from ich.agreement import mean_by_group
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARES = {"train": 0.6, "validation": 0.1, "test": 0.3}
+DEPTH = 8  # slices of a block of the 3D network
+
+
+def prepare(run: Path, cases: int, size: int) -> None:
+    """Render and split the cohort as 01_cohort does."""
+    table = tables.write(cohort.build(cohort.embedded(run, cases, 501, size, -1), run, True), run / "tables/cohort.csv")
+    tables.write(splits.assign(table, SHARES, 1), run / "tables" / "splits.csv")
+
+
+def train_slices(
+    parts: dict[str, train.Slices], settings: model.Settings, budget_s: float
+) -> tuple[Callable, int, int]:
+    """The network of `ich` for the budget: function from slices to labels, steps, parameters."""
+    recipe = train.Recipe(steps=20, validate_every=20, seed=1)
+    train.train(parts["train"], parts["validation"], settings, recipe)  # warms up
+    start = time.perf_counter()
+    train.train(parts["train"], parts["validation"], settings, recipe)
+    steps = int(budget_s / (time.perf_counter() - start) * recipe.steps)
+    recipe = train.Recipe(steps=steps, validate_every=max(1, steps // 3), seed=1)
+    network, _ = train.train(parts["train"], parts["validation"], settings, recipe)
+    return lambda slices: train.predict_slices(network, slices, settings), steps, size_of(network)
+
+
+def size_of(network: torch.nn.Module) -> int:
+    """Number of parameters."""
+    return sum(each.numel() for each in network.parameters())
+
+
+def windows(hu: torch.Tensor, settings: model.Settings) -> torch.Tensor:
+    """(2, K, H, W) brain and bone window of a stack of slices."""
+    scaled = [
+        ((hu.float() - low) / (high - low)).clamp(0, 1) for low, high in (settings.brain_window, settings.bone_window)
+    ]
+    return torch.stack(scaled)
+
+
+def block(slices: train.Slices, case: int, generator: torch.Generator, settings: model.Settings) -> tuple:
+    """A mirrored or plain block (2, 8, H, W) of one case with its labels (1, 8, H, W), about blood half of the time."""
+    mine = (slices.case == case).nonzero().flatten()
+    blood = (slices.labels[mine] > 0).flatten(1).any(1).nonzero().flatten()
+    n = max(len(mine) - DEPTH, 0) + 1
+    first = int(torch.randint(n, (), generator=generator))
+    if len(blood) and torch.rand((), generator=generator) < 0.6:
+        about = int(blood[torch.randint(len(blood), (), generator=generator)])
+        first = min(max(about - int(torch.randint(DEPTH, (), generator=generator)), 0), n - 1)
+    rows = mine[first : first + DEPTH]
+    rows = torch.cat([rows, rows[-1:].repeat(DEPTH - len(rows))])
+    hu = slices.hu[rows].float() + torch.randn((), generator=generator) * 2
+    hu = hu + torch.randn(hu.shape, generator=generator) * 5 * torch.rand((), generator=generator)
+    image, labels = windows(hu, settings), slices.labels[rows][None].long()
+    if torch.rand((), generator=generator) < 0.5:
+        image, labels = image.flip(2), labels.flip(2)
+    return image, labels
+
+
+def train_blocks(
+    parts: dict[str, train.Slices], settings: model.Settings, budget_s: float
+) -> tuple[Callable, int, int]:
+    """An anisotropic 3D network for the budget, with one-cycle learning rate by time."""
+    device = parts["train"].hu.device
+    torch.manual_seed(1)
+    flat, full = (1, 3, 3), (3, 3, 3)
+    network = DynUNet(
+        3, 2, settings.classes, kernel_size=[flat, flat, full, full], strides=[1, (1, 2, 2), (1, 2, 2), (2, 2, 2)],
+        upsample_kernel_size=[(1, 2, 2), (1, 2, 2), (2, 2, 2)], filters=[16, 32, 64, 128], norm_name="batch",
+    ).to(device)  # fmt: skip
+    loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-2)
+    generator = torch.Generator().manual_seed(1)
+    slices, steps, start = parts["train"], 0, time.perf_counter()
+    while (spent := (time.perf_counter() - start) / budget_s) < 1:
+        for group in optimizer.param_groups:  # up to a third of the time, then down to nothing
+            group["lr"] = (
+                3e-3 * (spent / 0.3 if spent < 0.3 else 0.5 * (1 + np.cos(np.pi * (spent - 0.3) / 0.7))) + 1e-5
+            )
+        chosen = torch.randint(len(slices.case_ids), (2,), generator=generator).tolist()
+        image, labels = (
+            torch.stack(each) for each in zip(*(block(slices, c, generator, settings) for c in chosen), strict=True)
+        )
+        network.train()
+        with torch.autocast(device.type, model.autocast_dtype(device)):
+            logits = network(image.to(device))
+        optimizer.zero_grad(set_to_none=True)
+        loss(logits.float(), labels.to(device)).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        steps += 1
+
+    @torch.inference_mode()
+    def label(slices: train.Slices) -> torch.Tensor:
+        network.eval()
+        out = torch.zeros_like(slices.labels)
+        for case in range(len(slices.case_ids)):
+            mine = (slices.case == case).nonzero().flatten()
+            n = -(-len(mine) // 4) * 4  # the network halves the slices twice at most
+            rows = torch.cat([mine, mine[-1:].repeat(max(n, DEPTH) - len(mine))])
+            with torch.autocast(device.type, model.autocast_dtype(device)):
+                logits = network(windows(slices.hu[rows], settings)[None])
+            out[mine] = logits[0].argmax(0).to(torch.uint8)[: len(mine)]
+        return out
+
+    return label, steps, size_of(network)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--cases", type=int, default=60)
+    parser.add_argument("--size", type=int, default=128)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    device, rows = model.choose_device("auto"), []
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder)
+        prepare(run, options.cases, options.size)
+        cases = {name: splits.open_split(run, name) for name in SHARES}
+        for name, neighbors in (
+            ("2D", 0),
+            ("2.5D, three slices", 1),
+            ("2.5D, five slices", 2),
+            ("3D, anisotropic", None),
+        ):
+            settings = model.Settings(neighbors=neighbors or 0)
+            parts = {split: train.load_slices(part, run, settings, device) for split, part in cases.items()}
+            fit = train_blocks if neighbors is None else train_slices
+            label, steps, parameters = fit(parts, settings, 60 * options.minutes)
+            start = time.perf_counter()
+            found, test = label(parts["test"]), parts["test"]
+            predict_s = time.perf_counter() - start
+            scores = cases["test"][["case_id", "patient_id", "hemorrhage_type"]].copy()
+            scores["dice"] = [
+                float(2 * (a & b).sum() / (a.sum() + b.sum()))
+                for a, b in (
+                    (test.labels[test.case == c] > 0, found[test.case == c] > 0) for c in range(len(test.case_ids))
+                )
+            ]
+            for row in pd.concat(
+                [
+                    mean_by_group(scores, "dice", "hemorrhage_type", seed=1),
+                    mean_by_group(scores.assign(hemorrhage_type="all"), "dice", "hemorrhage_type", seed=1),
+                ]
+            ).itertuples():
+                rows.append(
+                    {"network": name, "hemorrhage_type": row.hemorrhage_type, "n": row.n, "dice": row.mean,
+                     "dice_low": row.mean_ci_low, "dice_high": row.mean_ci_high, "minutes": options.minutes,
+                     "steps": steps, "parameters": parameters, "predict_s_per_scan": predict_s / len(scores),
+                     "machine": f"{platform.machine()}, {device.type}, torch {torch.__version__}"}
+                )  # fmt: skip
+            print(name, steps, "steps", rows[-1], flush=True)
+    table = pd.DataFrame(rows)
+    table.to_csv(ROOT / "reports" / "checks" / "architectures.csv", index=False, float_format="%.4g")
+    print(table.drop(columns="machine").round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
