@@ -3,9 +3,9 @@
     python tests/benchmarks/finetune_curve.py [--steps 300] [--sizes 5 10 20 40] [--test 24]
 
 The cases are of the embedded kind, from a seed that the shipped weights never saw, as another scanner would give them:
-one fixed poor image quality of `ich.artifacts` (soft kernel, bright rim beside bone, coarse noise, HU 5 too high). Dice of
-blood is that of test cases at the network's resolution; 0 training cases are the shipped weights as they are. Writes
-reports/checks/finetune_curve.csv and .png.
+one fixed poor image quality of `ich.artifacts` (soft kernel, bright rim beside bone, coarse noise, HU 5 too high).
+Dice of blood is that of test cases at the network's resolution; 0 training cases are the shipped weights as they are.
+Writes reports/checks/finetune_curve.csv and .png.
 """
 
 import argparse
@@ -99,8 +99,8 @@ def main() -> None:
     figures.use_style()
     fig, ax = figures.subplots(size_mm=(110, 75))
     for (name, part), color in zip(table.groupby("start"), ("#0072B2", "#D55E00"), strict=False):
-        ax.errorbar(part["training_cases"], part["dice"], [part["dice"] - part["ci_low"], part["ci_high"] - part["dice"]],
-                    marker="o", capsize=2, color=color, label=name)  # fmt: skip
+        error = [part["dice"] - part["ci_low"], part["ci_high"] - part["dice"]]
+        ax.errorbar(part["training_cases"], part["dice"], error, marker="o", capsize=2, color=color, label=name)
     ax.set(xlabel="training cases of the new scanner", ylabel="mean Dice of blood, 95 % interval", ylim=(0, 1))
     ax.set_title(f"Fine-tuning, simulated, n = {options.test} test cases")
     ax.legend()
