@@ -59,9 +59,13 @@ Modules, each importing only from those before it:
 - splits: training, validation and test
 - model: the network and its weights
 - checkpoint: state of a training on disk
+- distributed: several processes train as one
+- augment: random changes of a batch
+- loss: what training makes small
 - train: the training loop
 - calibration: what probabilities are worth, intervals of volumes
 - novelty: how unlike the training scans
+- trained: a network to its model folder
 - growth: change between two scans
 - predict: masks on the native grid
 - nnunet: a cohort for nnU-Net

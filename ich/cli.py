@@ -91,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", type=Path, metavar="DIR", help="model folder of a run (default: the weights that ich ships)"
     )
 
+    training = command("train", _train, "train the network of a run without its notebook; torchrun shares the work")
+    training.add_argument("run", type=Path, metavar="RUN", help="run folder that 01_cohort has filled")
+    training.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of 02_training")
+    training.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="notebooks and profiles")
+
     pretrain = command("pretrain", _pretrain, "make the shipped weights again: simulate thousands of scans and train")
     pretrain.add_argument("--cases", type=int, default=1000, help="simulated training cases (default: 1000)")
     pretrain.add_argument("--validation-cases", type=int, default=80, help="simulated cases to choose the step on")
@@ -248,6 +253,18 @@ def _segment(options: argparse.Namespace) -> int:
     print(f"{result['volume_ml']:.1f} ml of blood ({trained}research use only): {options.out / 'case.html'}")
     for text in result["warnings"]:
         print(f"warning: {text}", file=sys.stderr)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from ich.notebook import chosen
+    from ich.trained import train_run
+
+    line = "step {step:6d}  loss {loss:.3f}  validation Dice {validation_dice:.3f}"
+    parameters = chosen(options.notebooks / "02_training.ipynb", options.set)
+    history = train_run(options.run, parameters, lambda row: print(line.format(**row), flush=True))
+    if os.environ.get("RANK", "0") == "0":
+        print(f"best validation Dice {history['validation_dice'].max():.3f}: {options.run / 'model'}")
     return 0
 
 

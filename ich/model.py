@@ -78,6 +78,12 @@ def autocast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native() else torch.float32
 
 
+def half_precision(device: torch.device) -> torch.autocast:
+    """Autocast to what `autocast_dtype` says; a context that changes nothing where that is float32."""
+    dtype = autocast_dtype(device)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
 def build_network(settings: Settings) -> torch.nn.Module:
     """MONAI residual U-Net; input (B, 2 * neighbors + 2, size, size) in 0..1, output (B, classes, size, size) logits.
 
@@ -154,7 +160,7 @@ def channels(stack: torch.Tensor, settings: Settings) -> torch.Tensor:
 
 def logits_of(network: torch.nn.Module, image: torch.Tensor, settings: Settings) -> torch.Tensor:
     """Logits (B, classes, H, W) of an image as `channels` makes it, in half precision where that is fast."""
-    with torch.autocast(image.device.type, autocast_dtype(image.device)):
+    with half_precision(image.device):
         logits = network(image)
         # Left and right lie along the first axis of the plane.
         return (logits + network(image.flip(2)).flip(2)) / 2 if settings.mirrored else logits

@@ -100,6 +100,26 @@ def declared(path: Path) -> dict[str, Parameter]:
     return found
 
 
+def chosen(path: Path, settings: list[str]) -> dict[str, object]:
+    """Every parameter of a notebook with its default or with what one of the `key=value` texts says.
+
+    Raises
+    ------
+    ValueError
+        A text without "=", a name that the notebook does not declare, or a value of another type.
+    """
+    known = declared(path)
+    values = {name: parameter.default for name, parameter in known.items()}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set {text}: wanted key=value")
+        if key not in known:
+            raise unknown(key, list(known), "parameter")
+        values[key] = known[key].parse(value)
+    return values
+
+
 def _assigned(path: Path) -> list[str]:
     """Names that the parameters cell of a notebook gives a value."""
     cells = nbformat.read(path, as_version=4).cells

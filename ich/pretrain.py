@@ -13,9 +13,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from ich import novelty, phantom, train, variety
-from ich.calibration import calibrate
-from ich.model import AIR_HU, Settings, crop, load_weights, look_at, neighbor_index, save_weights, shows_head
+from ich import phantom, train, trained, variety
+from ich.model import AIR_HU, Settings, crop, look_at, neighbor_index, shows_head
 from ich.scan import Grid
 from ich.train import Recipe, Slices
 
@@ -174,34 +173,25 @@ def pretrain(
         pd.DataFrame(rows).to_csv(out / "training.csv", index=False)
         print("step {step:6d}  loss {loss:.3f}  validation Dice {validation_dice:.3f}".format(**row), flush=True)
 
-    begun = load_weights(start, torch.device("cpu")) if start else None
+    begun, settings, started_from = trained.begin(str(start or ""), SETTINGS)
+    if replace(settings, **AFTERWARDS) != replace(SETTINGS, **AFTERWARDS):
+        raise ValueError(f"{start}: {settings} is another network than {SETTINGS}")
     network, history = train.train(
+        slices, validation, SETTINGS, recipe, report, checkpoint_file=out / "training.ckpt", start=begun
+    )
+    trained.keep(
+        network,
+        replace(SETTINGS, **AFTERWARDS),
         slices,
         validation,
-        SETTINGS,
-        recipe,
-        report,
-        checkpoint_file=out / "training.ckpt",
-        start=begun[0].state_dict() if begun else None,
-    )
-    used, volume_calibration = calibrate(network, validation, replace(SETTINGS, **AFTERWARDS))
-    familiar = novelty.fit(network, slices, validation, used)
-    best = max(rows, key=lambda row: row["validation_dice"])
-    save_weights(
-        network,
-        used,
+        history,
         out,
         trained_on="simulated CT only (ich.variety and ich.phantom); no voxel of a real scan",
         simulated=True,
         recipe=vars(recipe),
-        started_from=begun[2]["sha256"] if begun else None,
+        started_from=started_from,
         cases={"training": cases, "validation": validation_cases, "seed": seed, "embedded_share": EMBEDDED_SHARE},
         simulator={"phantom": phantom.VERSION, "variety": variety.VERSION},
-        best_step=int(best["step"]),
-        validation_dice=round(float(best["validation_dice"]), 4),
-        volume_calibration=volume_calibration,
-        novelty_sha256=novelty.save(familiar, out),
-        use="research only; not a medical device",
     )
     (out / "training.ckpt").unlink(missing_ok=True)
     return history

@@ -11,16 +11,17 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 
-from ich import checkpoint
+from ich import checkpoint, distributed
+from ich.augment import augment
+from ich.loss import segmentation_loss, slice_loss
 from ich.model import (
     AIR_HU,
     Settings,
-    autocast_dtype,
     build_network,
     channels,
     crop,
+    half_precision,
     logits_of,
     look_at,
     neighbor_index,
@@ -124,31 +125,6 @@ def load_slices(cases: pd.DataFrame, folder: Path, settings: Settings, device: t
     return slices
 
 
-def _augment(stack: torch.Tensor, labels: torch.Tensor, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random rotation, scale, shift, mirror and HU changes of (B, C, H, W) HU and (B, H, W) labels, on their device."""
-    batch, device = stack.shape[0], stack.device
-
-    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
-        return torch.rand(batch, *shape, generator=random, device=device) * (high - low) + low
-
-    angle = uniform(-0.3, 0.3)
-    scale = uniform(0.88, 1.12)
-    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
-    theta = torch.zeros(batch, 2, 3, device=device)
-    # grid_sample's x is the last axis (front to back), y the one from side to side, which may be mirrored
-    theta[:, 0, 0] = torch.cos(angle) / scale
-    theta[:, 0, 1] = -torch.sin(angle) / scale
-    theta[:, 1, 0] = torch.sin(angle) / scale * mirror
-    theta[:, 1, 1] = torch.cos(angle) / scale * mirror
-    theta[:, :, 2] = uniform(-0.08, 0.08, 2)
-    grid = F.affine_grid(theta, [batch, 1, *stack.shape[2:]], align_corners=False)
-    moved = F.grid_sample(stack - AIR_HU, grid, align_corners=False) + AIR_HU
-    turned = F.grid_sample(labels[:, None].float(), grid, mode="nearest", align_corners=False)[:, 0].long()
-    moved = moved * uniform(0.96, 1.04, 1, 1, 1) + uniform(-4, 4, 1, 1, 1)
-    noise = torch.randn(moved.shape, generator=random, device=device)
-    return moved + noise * uniform(0, 5, 1, 1, 1), turned
-
-
 def _batch(
     slices: Slices, recipe: Recipe, blood: torch.Tensor, hardness: torch.Tensor, random: torch.Generator
 ) -> torch.Tensor:
@@ -169,32 +145,6 @@ def _blood_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
         present = (labels == label).flatten(1).any(1).float()
         weights += present / present.sum().clamp(min=1)
     return weights
-
-
-def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy plus soft Dice over the batch, of each label present and of blood as a whole.
-
-    Source: soft Dice, Milletari et al. 2016. Blood as a region of its own, as in region-based training (Isensee et al.,
-    BraTS 2020): where two labels meet, calling blood by the wrong label costs less than missing it.
-    """
-    logits = logits.float()
-    cross_entropy = F.cross_entropy(logits, labels)
-    probability = _regions(logits.softmax(1))
-    target = _regions(F.one_hot(labels, logits.shape[1]).movedim(-1, 1).float())
-    axes = (0, 2, 3)
-    dice = (2 * (probability * target).sum(axes) + 1) / (probability.sum(axes) + target.sum(axes) + 1)
-    present = target.sum(axes) > 0
-    return cross_entropy + 1 - dice[present].mean() if bool(present.any()) else cross_entropy
-
-
-def _slice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """(B,) mean cross-entropy of each slice, never so small that the slice would not come again."""
-    return F.cross_entropy(logits.float(), labels, reduction="none").mean((1, 2)).nan_to_num(0.0).clamp(min=1e-4)
-
-
-def _regions(shares: torch.Tensor) -> torch.Tensor:
-    """(B, classes, H, W) shares of each class to (B, classes, H, W): each label, then blood as a whole."""
-    return torch.cat([shares[:, 1:], 1 - shares[:, :1]], 1)
 
 
 @torch.no_grad()
@@ -277,6 +227,9 @@ def train(
 ) -> tuple[torch.nn.Module, pd.DataFrame]:
     """Train on `slices`, keep the averaged weights that are best on `validation`.
 
+    Processes that have `distributed.joined` share every batch; all have all slices and end with the same weights, the
+    first one reports and writes the checkpoint.
+
     Parameters
     ----------
     report : called with each row of the history.
@@ -296,12 +249,16 @@ def train(
     BatchTooLarge
         Says which batch to try.
     ValueError
-        The checkpoint is damaged.
+        The checkpoint is damaged, or there are more processes than slices in a batch.
     """
     device = slices.hu.device
+    share = distributed.share()
+    if share.world > recipe.batch_size:
+        raise ValueError(f"{share.world} processes share batches of {recipe.batch_size} slices: raise batch_size")
+    mine = share.of(recipe.batch_size)
     torch.manual_seed(recipe.seed)
     random = torch.Generator(device).manual_seed(recipe.seed)
-    network = build_network(settings).to(device)
+    network = distributed.share_batch_norm(build_network(settings).to(device))
     if start is not None:
         network.load_state_dict(start)
     # Averaged weights (EMA) generalize better than the last ones and cost one multiplication a step.
@@ -312,7 +269,6 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     blood = _blood_weights(slices.labels, settings.classes)
     hardness = torch.full((len(slices.hu),), UNSEEN_LOSS, device=device)
-    half = autocast_dtype(device)
 
     parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     mark = ""
@@ -330,7 +286,7 @@ def train(
         hardness = kept["hardness"].to(device)
         first, history, best = kept["step"] + 1, kept["history"], kept["best"]
         best_state = {name: value.to(device) for name, value in kept["best_state"].items()}
-        for row in history:
+        for row in history if share.rank == 0 else []:
             report(row)
     running = torch.zeros((), device=device)
     broken = torch.zeros((), dtype=torch.long, device=device)  # first step whose loss was not finite
@@ -339,19 +295,25 @@ def train(
     for step in range(first, recipe.steps + 1):
         network.train()
         rows = _batch(slices, recipe, blood, hardness, random)
-        stack, labels = _augment(slices.hu[slices.neighbors[rows]].float(), slices.labels[rows].long(), random)
+        own = rows[mine]
+        stack, labels = augment(
+            slices.hu[slices.neighbors[own]].float(), slices.labels[own].long(), random, len(rows), mine
+        )
         with _in_memory(settings, recipe, device):
-            with torch.autocast(device.type, half):
+            with half_precision(device):
                 logits = network(channels(stack, settings))
-            loss = _loss(logits, labels)
+            loss = segmentation_loss(logits, labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+        distributed.average_gradients(network)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         schedule.step()
         averaged.update_parameters(network)
         if recipe.hard_share > 0:
-            hardness[rows] = _slice_loss(logits.detach(), labels)
+            poorly = torch.zeros(len(rows), device=device)
+            poorly[mine] = slice_loss(logits.detach(), labels)
+            hardness[rows] = distributed.summed(poorly)
         running += loss.detach()
         # Kept on the device and looked at when validating: asking each step would make a GPU wait.
         newly = (broken == 0) & ~loss.detach().isfinite()
@@ -369,7 +331,8 @@ def train(
                 "learning_rate": schedule.get_last_lr()[0],
             }
             history.append(row)
-            report(row)
+            if share.rank == 0:
+                report(row)
             running.zero_()
             since = 0
             if score > best:
@@ -378,7 +341,9 @@ def train(
             if checkpoint_file and step < recipe.steps:
                 state = {name: part.state_dict() for name, part in parts.items()}
                 state |= {"random": random.get_state(), "step": step, "history": history, "hardness": hardness}
-                checkpoint.save(checkpoint_file, state | {"best": best, "best_state": best_state}, mark)
+                if share.rank == 0:
+                    checkpoint.save(checkpoint_file, state | {"best": best, "best_state": best_state}, mark)
+                distributed.wait()
     if best_state is not None:
         network.load_state_dict(best_state)
     return network.eval(), pd.DataFrame(history)
@@ -386,6 +351,7 @@ def train(
 
 def data_hash(slices: Slices) -> str:
     """SHA-256 of the pixels and labels of a split, for the weights' card."""
-    digest = hashlib.sha256(slices.hu.cpu().numpy().tobytes())
-    digest.update(slices.labels.cpu().numpy().tobytes())
+    # `data` is a view: the bytes of thousands of cases are not copied.
+    digest = hashlib.sha256(slices.hu.cpu().contiguous().numpy().data)
+    digest.update(slices.labels.cpu().contiguous().numpy().data)
     return digest.hexdigest()

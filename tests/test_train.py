@@ -147,7 +147,7 @@ def test_batch_beyond_the_memory_says_what_may_fit(discs, monkeypatch):
 
     folder, cases = discs
     part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
-    monkeypatch.setattr(train, "_loss", none_left)
+    monkeypatch.setattr(train, "segmentation_loss", none_left)
     with pytest.raises(train.BatchTooLarge, match=r"6 slices of 48 x 48 pixels do not fit.*batch_size=3"):
         train.train(part, part, SETTINGS, train.Recipe(steps=2, batch_size=6))
 

@@ -106,7 +106,7 @@ def train_blocks(
             torch.stack(each) for each in zip(*(block(slices, c, generator, settings) for c in chosen), strict=True)
         )
         network.train()
-        with torch.autocast(device.type, model.autocast_dtype(device)):
+        with model.half_precision(device):
             logits = network(image.to(device))
         optimizer.zero_grad(set_to_none=True)
         loss(logits.float(), labels.to(device)).backward()
@@ -122,7 +122,7 @@ def train_blocks(
             mine = (slices.case == case).nonzero().flatten()
             n = -(-len(mine) // 4) * 4  # the network halves the slices twice at most
             rows = torch.cat([mine, mine[-1:].repeat(max(n, DEPTH) - len(mine))])
-            with torch.autocast(device.type, model.autocast_dtype(device)):
+            with model.half_precision(device):
                 logits = network(windows(slices.hu[rows], settings)[None])
             out[mine] = logits[0].argmax(0).to(torch.uint8)[: len(mine)]
         return out

@@ -1,0 +1,125 @@
+"""Several processes train as one: each takes its share of every batch, and the sums over the batch are those of all.
+
+Loss, batch normalization and gradients are summed over processes, so the result does not depend on their number but for
+rounding. Started by torchrun; without it, one process is all there is.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from ich.model import choose_device
+
+TIMEOUT = timedelta(minutes=30)  # the first process may read or render data before the others hear from it
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the work is this process's."""
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, n: int) -> slice:
+        """This process's part of n things in a row."""
+        return slice(n * self.rank // self.world, n * (self.rank + 1) // self.world)
+
+
+def share() -> Share:
+    """Of a process that has `joined` others; all of it otherwise."""
+    if dist.is_available() and dist.is_initialized():
+        return Share(dist.get_rank(), dist.get_world_size())
+    return Share()
+
+
+@contextmanager
+def joined(device: str = "auto") -> Iterator[torch.device]:
+    """Join the processes that torchrun started, each with a GPU of its own where there are any; gives the device."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield choose_device(device)
+        return
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        yield chosen
+    finally:
+        dist.destroy_process_group()
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(context, values):
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context, gradient):
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def summed(values: torch.Tensor) -> torch.Tensor:
+    """Sum over processes, with its gradient; the values themselves where there is one process."""
+    return values if share().world == 1 else _Sum.apply(values)
+
+
+def average_gradients(network: torch.nn.Module) -> None:
+    """Make every process's gradients the mean over processes.
+
+    Each process differentiates the same whole loss, through sums that every other process takes part in: the sum of
+    their gradients is that many times the gradient of one process alone.
+    """
+    world = share().world
+    if world == 1:
+        return
+    gradients = [each.grad for each in network.parameters() if each.grad is not None]
+    flat = torch.cat([each.flatten() for each in gradients])
+    dist.all_reduce(flat)
+    for gradient, part in zip(gradients, flat.split([each.numel() for each in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient) / world)
+
+
+class _SharedBatchNorm(torch.nn.BatchNorm2d):
+    """Batch normalization over the slices of all processes; torch's own needs a GPU."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(image)
+        values = image.float()
+        n = torch.full((1,), values[:, 0].numel(), dtype=torch.float32, device=values.device)
+        sums = summed(torch.cat([values.sum((0, 2, 3)), n]))
+        mean, n = sums[:-1] / sums[-1], sums[-1].detach()
+        centered = values - mean[:, None, None]
+        variance = summed((centered**2).sum((0, 2, 3))) / n
+        with torch.no_grad():
+            momentum = self.momentum or 0.0
+            self.running_mean.lerp_(mean, momentum)  # type: ignore[union-attr]
+            self.running_var.lerp_(variance * n / (n - 1), momentum)  # type: ignore[union-attr]
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        scaled = centered * (variance + self.eps).rsqrt()[:, None, None]
+        return (scaled * self.weight[:, None, None] + self.bias[:, None, None]).to(image.dtype)
+
+
+def share_batch_norm(network: torch.nn.Module) -> torch.nn.Module:
+    """Let the network's batch normalization see the slices of all processes; nothing changes for one process."""
+    if share().world > 1:
+        for module in network.modules():
+            if type(module) is torch.nn.BatchNorm2d:
+                module.__class__ = _SharedBatchNorm
+    return network
+
+
+def wait() -> None:
+    """Until every process is here."""
+    if share().world > 1:
+        dist.barrier()

@@ -1,0 +1,102 @@
+"""From a trained network to a model folder, and the training of a run without its notebook."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from ich import distributed, novelty, splits, tables, train
+from ich.calibration import calibrate
+from ich.model import Settings, load_weights, save_weights
+from ich.train import Recipe, Slices
+
+USE = "research only; not a medical device"
+
+
+def keep(
+    network: torch.nn.Module,
+    settings: Settings,
+    training: Slices,
+    validation: Slices,
+    history: pd.DataFrame,
+    folder: Path,
+    **card: object,
+) -> Settings:
+    """Calibrate on validation, learn what training scans look like, and write the model folder.
+
+    Parameters
+    ----------
+    history : of `train.train`. card : what settings.json says besides, such as what the network was trained on.
+
+    Returns
+    -------
+    settings : with the temperature found.
+    """
+    settings, volume_calibration = calibrate(network, validation, settings)
+    familiar = novelty.fit(network, training, validation, settings)
+    best = history.iloc[int(history["validation_dice"].argmax())]
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(
+        network,
+        settings,
+        folder,
+        best_step=int(best["step"]),
+        validation_dice=round(float(best["validation_dice"]), 4),
+        volume_calibration=volume_calibration,
+        novelty_sha256=novelty.save(familiar, folder),
+        use=USE,
+        **card,
+    )
+    return settings
+
+
+def begin(start_from: str, settings: Settings) -> tuple[dict[str, torch.Tensor] | None, Settings, str | None]:
+    """Weights to go on from, their settings and SHA-256; no weights and the given settings where there are none."""
+    if not start_from:
+        return None, settings, None
+    network, settings, card = load_weights(Path(start_from), torch.device("cpu"))
+    return network.state_dict(), replace(settings, temperature=1.0), card["sha256"]
+
+
+def train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd.DataFrame:
+    """What 02_training does, without its figures: alone, or as one of the processes that torchrun started.
+
+    Parameters
+    ----------
+    run : folder that 01_cohort has filled. parameters : those of 02_training.
+
+    Returns
+    -------
+    The learning curve; the first process has written it to tables/training.csv, and the network to model/.
+    """
+    given = Settings(pixel_mm=parameters["pixel_mm"], size=parameters["network_size"])
+    start, settings, started_from = begin(parameters["start_from"], given)
+    recipe = Recipe(
+        steps=parameters["steps"],
+        batch_size=parameters["batch_size"],
+        learning_rate=parameters["learning_rate"],
+        validate_every=parameters["validate_every"],
+        seed=parameters["training_seed"],
+    )
+    torch.set_num_threads(parameters["threads"])
+    torch.set_flush_denormal(True)
+    checkpoint_file = run / "model" / "checkpoint.pt"
+    with distributed.joined(parameters["device"]) as device:
+        cases = {name: splits.open_split(run, name) for name in ("train", "validation")}
+        if parameters["n_training"]:
+            cases["train"] = cases["train"].head(parameters["n_training"])
+        training, validation = (train.load_slices(rows, run, settings, device) for rows in cases.values())
+        network, history = train.train(training, validation, settings, recipe, report, checkpoint_file, start)
+        if distributed.share().rank == 0:
+            tables.write(history, run / "tables" / "training.csv")
+            keep(
+                network, settings, training, validation, history, run / "model",
+                trained_on=", ".join(sorted(cases["train"]["source"].unique())),
+                simulated=bool(cases["train"]["simulated"].any()),
+                recipe=vars(recipe), started_from=started_from, training_data_sha256=train.data_hash(training),
+            )  # fmt: skip
+            checkpoint_file.unlink(missing_ok=True)
+        distributed.wait()
+    return history
