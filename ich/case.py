@@ -83,17 +83,28 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A scan, what the network marked on it, ABC/2 of blood as a whole, and the content of case.json:
+    """A scan, what the network marked on it, ABC/2, and the content of case.json:
 
     volume_ml, volume_ml_by_label, volume_interval_ml (None where validation was too small), abc2 (the measure columns),
-    growth (None without an earlier scan), spacing, tilt_deg, weights, novelty (over 1: unlike the training scans; None
-    where the weights cannot tell), warnings.
+    abc2_of (parenchymal blood where there is any, for which the rule was made, else blood as a whole), growth (None
+    without an earlier scan), spacing, tilt_deg, weights, novelty (over 1: unlike the training scans; None where the
+    weights cannot tell), warnings.
     """
 
     scan: Scan
     prediction: Prediction
     measured: ABC2
     content: dict
+
+    @property
+    def measured_mask(self) -> np.ndarray:
+        """(I, J, K) bool, what ABC/2 was measured on."""
+        return _for_abc2(self.prediction.labels)[1]
+
+
+def _for_abc2(labels: np.ndarray) -> tuple[str, np.ndarray]:
+    parenchymal = labels == LABELS["parenchymal"]
+    return ("parenchymal blood", parenchymal) if parenchymal.any() else ("blood as a whole", labels > 0)
 
 
 def analyze(
@@ -115,7 +126,8 @@ def analyze(
     prediction = predict(loaded.network, loaded.settings, scan)
     before = predict(loaded.network, loaded.settings, read_scan(earlier)) if earlier else None
     grid = scan.grid
-    variants = abc2_variants(prediction.labels > 0, grid.spacing_mm, grid.positions_mm)
+    measured_of, mask = _for_abc2(prediction.labels)
+    variants = abc2_variants(mask, grid.spacing_mm, grid.positions_mm)
     calibration = card["volume_calibration"]
     content = {
         "volume_ml": prediction.volume_ml,
@@ -123,6 +135,7 @@ def analyze(
         "volume_interval_ml": volume_interval(prediction.volume_ml, prediction.uncertain_ml, calibration),
         "volume_interval_level": calibration["level"],
         "abc2": variants.row(),
+        "abc2_of": measured_of,
         "abc2_rule": RULE,
         "growth": None if before is None else vars(_growth(before, prediction, calibration)),
         "spacing": {
@@ -150,7 +163,7 @@ def write(found: Case, scan_path: Path, out: Path) -> None:
     if found.scan.source == "dicom" and found.prediction.volume_ml > 0:
         found.content["warnings"] += _write_dicom(scan_path, out, found.prediction, found.content)
     _write(out / "case.json", json.dumps(found.content, indent=2, allow_nan=False) + "\n")
-    _write(out / "case.html", _page(found.scan, found.prediction, found.measured, found.content))
+    _write(out / "case.html", _page(found))
 
 
 def segment(
@@ -212,12 +225,13 @@ def _growth_rows(change: dict | None) -> list[str]:
     return rows
 
 
-def _index_figure(scan: Scan, prediction: Prediction, measured: ABC2) -> str:
+def _index_figure(found: Case) -> str:
     """A and B drawn on the index slice, as an image element."""
-    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
-    figures.draw_abc(measured, prediction.labels > 0, figure.subplots(), hu=scan.hu)
+    figure, measured = Figure(figsize=(4.2, 4.2), layout="constrained"), found.measured
+    figures.draw_abc(measured, found.measured_mask, figure.subplots(), hu=found.scan.hu)
     alt = f"Index slice {(measured.index_slice or 0) + 1} with A {measured.a_mm:.1f} mm and B {measured.b_mm:.1f} mm"
-    return f"<h2>ABC/2 on the index slice</h2><figure><img src='{figure_data_uri(figure)}' alt='{alt}'></figure>"
+    image = f"<figure><img src='{figure_data_uri(figure)}' alt='{alt}'></figure>"
+    return f"<h2>ABC/2 of {found.content['abc2_of']}, on the index slice</h2>{image}"
 
 
 def _gallery(scan: Scan, prediction: Prediction) -> str:
@@ -242,7 +256,8 @@ def _gallery(scan: Scan, prediction: Prediction) -> str:
 <figcaption>Smoothed and interpolated between slices, for looking at only. The bar is 20 mm.</figcaption></figure>"""
 
 
-def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> str:
+def _page(found: Case) -> str:
+    scan, prediction, measured, result = found.scan, found.prediction, found.measured, found.content
     interval = result["volume_interval_ml"]
     level = f"{result['volume_interval_level']:.0%}"
     rows = [
@@ -253,7 +268,7 @@ def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> s
         ),
         *(_row(f"of it {name}", f"{volume:.1f} ml") for name, volume in result["volume_ml_by_label"].items()),
         *_growth_rows(result["growth"]),
-        _row("ABC/2, C = all slices", f"{measured.abc2_ml:.1f} ml"),
+        _row(f"ABC/2 of {result['abc2_of']}, C = all slices", f"{measured.abc2_ml:.1f} ml"),
         _row("ABC/2, Kothari's C", f"{measured.abc2_kothari_ml:.1f} ml"),
         _row("A, B, C", f"{measured.a_mm:.1f}, {measured.b_mm:.1f}, {measured.c_mm:.1f} mm"),
         _row("Slices", f"{scan.grid.shape[2]}, {scan.grid.slice_spacing_mm:.2f} mm apart (median)"),
@@ -266,7 +281,7 @@ def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> s
         )
     )
     warned = "".join(f"<li>{escape.escape(text)}</li>" for text in result["warnings"]) or "<li>none</li>"
-    found = bool(np.any(prediction.labels))
+    any_blood = bool(np.any(prediction.labels))
     body = f"""<div class="case">
 <h1>Single case</h1>
 <p class="notice">Research use only: not a medical device, not for diagnosis or treatment.{
@@ -278,9 +293,9 @@ def _page(scan: Scan, prediction: Prediction, measured: ABC2, result: dict) -> s
 <ul>{warned}</ul>
 <div class="on-screen"><h2>Slices</h2>
 {SliceViewer(scan.hu, prediction.labels).html()}</div>
-{_index_figure(scan, prediction, measured) if found else "<p>No blood was marked.</p>"}
-{_gallery(scan, prediction) if found else ""}
-{f"<details><summary>Area and extent of each slice</summary><table>{slices}</table></details>" if found else ""}
+{_index_figure(found) if any_blood else "<p>No blood was marked.</p>"}
+{_gallery(scan, prediction) if any_blood else ""}
+{f"<details><summary>Area and extent of each slice</summary><table>{slices}</table></details>" if any_blood else ""}
 <details><summary>Rule for ABC/2</summary><pre>{escape.escape(RULE)}</pre></details>
 </div>"""
     return page("Single case", body)
