@@ -72,7 +72,11 @@ Modules, each importing only from those before it:
 - rendering: the shape of a hematoma
 - figures: every figure under one name
 - widgets: slice viewer
+- print_tables: the tables of a study as a paper prints them
+- marks: where numbers lie on a page's scales
+- three_cases: best, middle and worst case
 - html: notebooks to HTML
+- front_page: a run's first page
 - case: one scan to a report
 - batch: many scans to reports
 - notebook: one notebook's parameters and run

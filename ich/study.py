@@ -16,9 +16,11 @@ from pathlib import Path
 
 import yaml
 
-from ich.html import index_html, notebook_html
+from ich.front_page import index_html
+from ich.html import notebook_html, write_text
 from ich.notebook import Parameter, declared, execute, fingerprint, unknown
 from ich.provenance import code_version, describe_input, describe_tables, machine, package_versions
+from ich.three_cases import draw_three_cases
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH_PARAMETERS = ("masks", "images", "about", "manifest", "root", "set_aside", "predictions")
@@ -274,8 +276,12 @@ def _finished(plan: Plan) -> dict[str, dict]:
 
 
 def _finish(plan: Plan, done: dict[str, dict], code: dict) -> Path:
-    """Index page, then the manifest; only a run that has one is finished."""
+    """First page, then the manifest; only a run that has one is finished."""
     run, profile = plan.run, plan.profile
+    try:
+        draw_three_cases(run, plan.inputs.get("predictions"))
+    except (ValueError, OSError) as error:  # the numbers stand without pictures
+        print(f"three cases are left out of the report: {error}")
     seeds = {
         f"{notebook}.{name}": value
         for notebook, record in done.items()
@@ -298,7 +304,7 @@ def _finish(plan: Plan, done: dict[str, dict], code: dict) -> Path:
         "tables": describe_tables(run / "tables"),
     }
     index = run / "html" / "index.html"
-    _write(index, index_html(run, manifest))
+    write_text(index, index_html(run, manifest))
     _write_mapping(run / "manifest.json", manifest)
     (run / "progress.json").unlink(missing_ok=True)
     return index
@@ -318,17 +324,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def _write_mapping(path: Path, content: dict) -> None:
     if path.suffix == ".yaml":
-        _write(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     else:
-        _write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextmanager
