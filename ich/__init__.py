@@ -77,6 +77,8 @@ Modules, each importing only from those before it:
 - three_cases: best, middle and worst case
 - html: notebooks to HTML
 - front_page: a run's first page
+- compare: several runs on the cases they share
+- compare_page: the page of a comparison
 - case: one scan to a report
 - batch: many scans to reports
 - notebook: one notebook's parameters and run

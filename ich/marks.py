@@ -75,3 +75,19 @@ def mark(value: str, low: str | None, high: str | None, published: str, top: flo
         "width": round(at(high) - at(low), 1) if known else None,
         "published": at(published) if published else None,
     }
+
+
+def signed_mark(value: float, low: float, high: float, top: float) -> dict:
+    """Places of a difference and its interval on a scale from -`top` to `top`, in percent, zero in the middle."""
+
+    def at(number_: float) -> float:
+        return round(50 + 50 * min(max(number_ / top, -1.0), 1.0), 1)
+
+    known = math.isfinite(low) and math.isfinite(high)
+    return {
+        "at": at(value),
+        "low": at(low) if known else None,
+        "width": round(at(high) - at(low), 1) if known else None,
+        "published": None,
+        "zero": 50,
+    }

@@ -9,8 +9,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from ich.compare import compare, read_runs
+from ich.compare_page import write_comparison
 from ich.front_page import index_html
 from ich.html import write_text
 
@@ -53,12 +56,20 @@ def axe(tmp_path_factory) -> str:
     return (from_npm(tmp_path_factory.mktemp("axe"), "axe-core@4") / "axe.min.js").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="session")
-def page_file(tmp_path_factory) -> Path:
-    """The first page of the committed demo run."""
-    path = tmp_path_factory.mktemp("html") / "index.html"
-    write_text(path, index_html(DEMO, json.loads((DEMO / "manifest.json").read_text())))
-    return path
+@pytest.fixture(scope="session", params=["index", "compare"])
+def page_file(request, tmp_path_factory) -> Path:
+    """The first page of the committed demo run, and that of its comparison with a copy that measures 3 % more."""
+    folder = tmp_path_factory.mktemp("html")
+    if request.param == "index":
+        write_text(folder / "index.html", index_html(DEMO, json.loads((DEMO / "manifest.json").read_text())))
+        return folder / "index.html"
+    other = shutil.copytree(
+        DEMO, folder / "more", ignore=shutil.ignore_patterns("figures", "notebooks", "data", "html")
+    )
+    measured = pd.read_csv(other / "tables" / "measurements.csv", dtype={"case_id": str, "patient_id": str})
+    measured["network_ml"] *= 1.03
+    measured.to_csv(other / "tables" / "measurements.csv", index=False)
+    return write_comparison(compare(read_runs([DEMO, other])), folder / "compared")
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES.values(), ids=SIZES)
