@@ -73,10 +73,13 @@ Modules, each importing only from those before it:
 - figures: every figure under one name
 - widgets: slice viewer
 - print_tables: the tables of a study as a paper prints them
+- manuscript: tables for LaTeX and Word
 - marks: where numbers lie on a page's scales
 - three_cases: best, middle and worst case
 - html: notebooks to HTML
 - front_page: a run's first page
+- pdf: a page as PDF
+- report: what a finished run gives out
 - compare: several runs on the cases they share
 - compare_page: the page of a comparison
 - case: one scan to a report

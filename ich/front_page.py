@@ -48,7 +48,7 @@ def index_html(run: Path, manifest: dict, *, pdf: bool = False) -> str:
     pdf : whether html/report.pdf holds the same page.
     """
     said = _json(run / "tables" / "answer.json")
-    simulated = bool(said.get("simulated", False)) or _cohort_is_simulated(run)
+    simulated = is_simulated(run)
     title = manifest["title"]
     if simulated and "simulated" not in title.lower():
         title = f"{title} (simulated)"
@@ -77,6 +77,17 @@ def index_html(run: Path, manifest: dict, *, pdf: bool = False) -> str:
     }
     links = [("Report", "index.html"), *((name, f"{name}.html") for name in manifest["notebooks"])]
     return page(title, render("front.html.j2", **values), links, "index.html", front=True)
+
+
+def is_simulated(run: Path) -> bool:
+    """Whether the run says so in its answer, or any case of its cohort is simulated."""
+    if _json(run / "tables" / "answer.json").get("simulated", False):
+        return True
+    path = run / "tables" / "cohort.csv"
+    if not path.is_file():
+        return False
+    cohort = pd.read_csv(path, dtype="str")
+    return "simulated" in cohort and bool((cohort["simulated"] == "True").any())
 
 
 def own_name(manifest: dict) -> str:
@@ -329,11 +340,3 @@ def _figure(run: Path, name: str) -> dict | None:
 
 def _json(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _cohort_is_simulated(run: Path) -> bool:
-    path = run / "tables" / "cohort.csv"
-    if not path.is_file():
-        return False
-    cohort = pd.read_csv(path, dtype="str")
-    return "simulated" in cohort and bool((cohort["simulated"] == "True").any())

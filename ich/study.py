@@ -16,11 +16,10 @@ from pathlib import Path
 
 import yaml
 
-from ich.front_page import index_html
 from ich.html import notebook_html, write_text
 from ich.notebook import Parameter, declared, execute, fingerprint, unknown
 from ich.provenance import code_version, describe_input, describe_tables, machine, package_versions
-from ich.three_cases import draw_three_cases
+from ich.report import write_report
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH_PARAMETERS = ("masks", "images", "about", "manifest", "root", "set_aside", "predictions")
@@ -276,12 +275,8 @@ def _finished(plan: Plan) -> dict[str, dict]:
 
 
 def _finish(plan: Plan, done: dict[str, dict], code: dict) -> Path:
-    """First page, then the manifest; only a run that has one is finished."""
+    """Pages and documents, then the manifest; only a run that has one is finished."""
     run, profile = plan.run, plan.profile
-    try:
-        draw_three_cases(run, plan.inputs.get("predictions"))
-    except (ValueError, OSError) as error:  # the numbers stand without pictures
-        print(f"three cases are left out of the report: {error}")
     seeds = {
         f"{notebook}.{name}": value
         for notebook, record in done.items()
@@ -303,8 +298,7 @@ def _finish(plan: Plan, done: dict[str, dict], code: dict) -> Path:
         "inputs": {name: describe_input(path) for name, path in sorted(plan.inputs.items())},
         "tables": describe_tables(run / "tables"),
     }
-    index = run / "html" / "index.html"
-    write_text(index, index_html(run, manifest))
+    index = write_report(run, manifest, plan.inputs.get("predictions"))
     _write_mapping(run / "manifest.json", manifest)
     (run / "progress.json").unlink(missing_ok=True)
     return index

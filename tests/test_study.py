@@ -81,7 +81,7 @@ def test_nothing_stored_tells_of_the_machine(project, tmp_path):
     study.run_study(planned(project, ["reads_masks"], ["masks=masks"]))
     for path in (project / "reports" / "small").rglob("*"):
         if path.is_file():
-            assert str(tmp_path) not in path.read_text(), path.name
+            assert str(tmp_path).encode() not in path.read_bytes(), path.name
     notebook = nbformat.read(project / "reports" / "small" / "notebooks" / "reads_masks.ipynb", as_version=4)
     assert "papermill" not in notebook.metadata
     assert not any("execution" in cell.metadata or "papermill" in cell.metadata for cell in notebook.cells)
@@ -99,7 +99,7 @@ def test_of_an_input_outside_the_project_only_the_name_is_stored(project, tmp_pa
         cell.source for cell in nbformat.read(run / "notebooks" / "reads_masks.ipynb", as_version=4).cells
     )
     for path in run.rglob("*"):
-        assert path.is_dir() or "jane" not in path.read_text(), path.name
+        assert path.is_dir() or b"jane" not in path.read_bytes(), path.name
 
 
 def test_the_kernel_is_this_interpreter_whatever_the_kernelspec(project, monkeypatch):
