@@ -55,6 +55,7 @@ Modules, each importing only from those before it:
 - sources: every kind of dataset
 - intake: a dataset's cases into a run folder
 - table_one: Table 1
+- checklist_items: items of reporting checklists and where a report answers them
 - checklists: what reporting guidelines ask
 - splits: training, validation and test
 - model: the network and its weights
@@ -79,7 +80,6 @@ Modules, each importing only from those before it:
 - html: notebooks to HTML
 - front_page: a run's first page
 - pdf: a page as PDF
-- report: what a finished run gives out
 - compare: several runs on the cases they share
 - compare_page: the page of a comparison
 - case: one scan to a report
@@ -87,6 +87,7 @@ Modules, each importing only from those before it:
 - notebook: one notebook's parameters and run
 - runs: what is in a folder of runs
 - provenance: what a run was made of
+- report: what a finished run gives out
 - study: the run of a study
 - cli: the command line
 """

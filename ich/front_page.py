@@ -14,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from ich import tables
+from ich.checklists import ANSWERED, CHECKLISTS, OPEN, PARTLY
 from ich.cohort import flow
 from ich.html import IMAGES, TEMPLATES, data_uri, page, provenance
 from ich.marks import calipers, mark
@@ -88,6 +89,30 @@ def is_simulated(run: Path) -> bool:
         return False
     cohort = pd.read_csv(path, dtype="str")
     return "simulated" in cohort and bool((cohort["simulated"] == "True").any())
+
+
+def checklists_html(run: Path, manifest: dict) -> str:
+    """Every item of the reporting checklists, with a link to the section that answers it."""
+    items = pd.read_csv(run / "tables" / "checklists.csv", dtype="str", keep_default_na=False)
+    lists = []
+    for checklist in CHECKLISTS:
+        rows = items[items["checklist"] == checklist.name]
+        entry = {"key": checklist.key, "name": checklist.name, "source": checklist.source}
+        lists.append(entry | {"counts": _counts(rows["status"]), "rows": rows.to_dict("records")})
+    values = {"eyebrow": _eyebrow(manifest), "title": "Reporting checklists", "simulated": is_simulated(run)}
+    links = [("Report", "index.html"), *((name, f"{name}.html") for name in manifest["notebooks"])]
+    body = render("checklists.html.j2", lists=lists, **values)
+    return page("Reporting checklists", body, links, front=True)
+
+
+def _counts(statuses: pd.Series) -> str:
+    """How many items are answered, in words."""
+    found = statuses.value_counts()
+    parts = [
+        f"{found.get(status, 0)} {text}"
+        for status, text in ((ANSWERED, "answered"), (PARTLY, "partly"), (OPEN, "open"))
+    ]
+    return f"{', '.join(parts)} of {len(statuses)} items"
 
 
 def own_name(manifest: dict) -> str:
@@ -247,7 +272,7 @@ def _limits(run: Path, said: dict, own: str, agreed: bool) -> list[str]:
     ]
     if growing:
         found.append(
-            f"Differences change with the volume ({', '.join(growing)}): one pair of limits in ml is too wide for "
+            f"Differences change with the volume ({'; '.join(growing)}): one pair of limits in ml is too wide for "
             "small hematomas and too narrow for large ones; 04 gives limits that follow the volume."
         )
     if (run / "tables" / "training.csv").is_file():
@@ -303,7 +328,22 @@ def _more(run: Path, manifest: dict, pdf: bool) -> list[tuple[str, list[dict]]]:
     ]
     if pdf:
         documents.insert(0, link("this page as PDF", "report.pdf"))
-    parts = [("Notebooks", notebooks), ("For the manuscript", documents), ("Tables", listed), ("Figures", figures)]
+    items = run / "tables" / "checklists.csv"
+    checked = pd.read_csv(items, dtype="str") if items.is_file() else pd.DataFrame({"checklist": [], "status": []})
+    checklists = [
+        link(
+            each.name, f"checklists.html#{each.key}", _counts(checked.loc[checked["checklist"] == each.name, "status"])
+        )
+        for each in CHECKLISTS
+        if (checked["checklist"] == each.name).any()
+    ]
+    parts = [
+        ("Notebooks", notebooks),
+        ("Checklists", checklists),
+        ("For the manuscript", documents),
+        ("Tables", listed),
+        ("Figures", figures),
+    ]
     return [(heading, links) for heading, links in parts if links]
 
 

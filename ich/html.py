@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
+from ich.checklists import anchor
+
 TEMPLATES = Path(__file__).with_name("templates")
 # The browser itself refuses whatever would leave the page, should a notebook's output ask for it.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; font-src data:"
@@ -77,6 +79,7 @@ def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
     body, _ = exporter.from_notebook_node(notebook)
     # What pandas puts into each table: a style sheet that HTML no longer knows, and a border.
     body = re.sub(r"<style scoped[^>]*>.*?</style>", "", body, flags=re.DOTALL).replace('<table border="1" ', "<table ")
+    body = _with_anchors(body)
     # A wide table scrolls by itself, by keyboard too.
     number = itertools.count(1)
     body = re.sub(
@@ -87,6 +90,20 @@ def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
     title = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), path.stem)
     heading = title.strip().splitlines()[0].lstrip("# ") if title.strip() else path.stem
     write_text(out, page(heading, body, links, out.name, code_switch=True))
+
+
+def _with_anchors(body: str) -> str:
+    """Headings with the address that checklists link to; a heading that comes twice keeps its first."""
+    seen: set[str] = set()
+
+    def named(found: re.Match) -> str:
+        key = anchor(html.unescape(re.sub(r"<[^>]+>", "", found.group(2))))
+        if not key or key in seen or key == "show-code":
+            return found.group(0)
+        seen.add(key)
+        return f'<h{found.group(1)} id="{key}">{found.group(2)}</h{found.group(1)}>'
+
+    return re.sub(r"<h([23])>(.*?)</h\1>", named, body, flags=re.DOTALL)
 
 
 def figure_data_uri(figure: Figure) -> str:

@@ -14,6 +14,8 @@ from docx.shared import Pt
 from ich.print_tables import PrintTable
 
 DATE_IN_ZIP = (1980, 1, 1, 0, 0, 0)  # the same table gives the same bytes
+SIZES = ((80, "normalsize"), (115, "footnotesize"), (125, "scriptsize"), (10_000, "footnotesize"))  # letters a row
+UPRIGHT = 125  # letters a row; wider tables are turned
 TEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -29,7 +31,7 @@ TEX = {
     ">": r"\textgreater{}",
     "\N{MINUS SIGN}": "$-$",
     "±": r"$\pm$",
-    "°": r"\textdegree{}",
+    "°": r"$^{\circ}$",
     "∞": r"$\infty$",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
@@ -51,21 +53,23 @@ def write_manuscript(shown: Iterable[PrintTable], folder: Path) -> list[Path]:
 
 
 def latex(table: PrintTable) -> str:
-    """A table environment for `\\input`; it needs the packages booktabs and textcomp."""
+    """A table environment for `\\input`; it needs the package booktabs, a table that is too wide rotating as well."""
     columns = "l" * table.worded + "r" * (len(table.header) - table.worded)
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _row(table.header), r"\midrule"]
     for at, row in enumerate(table.rows):
         lines += [r"\addlinespace"] if at and at in table.groups else []
         lines.append(_row(row))
     lines += [r"\bottomrule", r"\end{tabular}"]
-    # Wide tables in small type; a page of 12 cm holds eight columns so.
-    size = "\\footnotesize\\setlength{\\tabcolsep}{3pt}\n" if len(table.header) > 5 else ""
-    body = size + "\n".join(lines)
+    # Set as small as the text of its widest cells needs: about 90 letters of normal type fill a page of 16 cm.
+    letters = sum(max(len(row[at]) for row in (table.header, *table.rows)) + 2 for at in range(len(table.header)))
+    size = next(name for most, name in SIZES if letters <= most)
+    place, packages = ("table", "booktabs") if letters <= UPRIGHT else ("sidewaystable", "booktabs,rotating")
+    body = f"\\{size}\\setlength{{\\tabcolsep}}{{3pt}}\n" + "\n".join(lines)
     return (
-        "% \\usepackage{booktabs,textcomp}\n"
-        f"\\begin{{table}}\n\\centering\n\\caption{{{_tex(table.title)}}}\n\\label{{tab:{table.name}}}\n{body}\n\n"
+        f"% \\usepackage{{{packages}}}\n"
+        f"\\begin{{{place}}}\n\\centering\n\\caption{{{_tex(table.title)}}}\n\\label{{tab:{table.name}}}\n{body}\n\n"
         f"\\smallskip\n\\begin{{minipage}}{{\\textwidth}}\\footnotesize {_tex(table.notes)}\\end{{minipage}}\n"
-        "\\end{table}\n"
+        f"\\end{{{place}}}\n"
     )
 
 

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
-from ich.front_page import index_html, is_simulated, own_name
+from ich.checklists import answered_items
+from ich.front_page import checklists_html, index_html, is_simulated, own_name
 from ich.html import write_text
 from ich.manuscript import write_manuscript
 from ich.pdf import print_pdf
 from ich.print_tables import print_tables
+from ich.provenance import describe_tables
+from ich.tables import write_plain
 from ich.three_cases import draw_three_cases
 
 
@@ -15,13 +18,16 @@ def write_report(run: Path, manifest: dict, predictions: Path | None = None) -> 
 
     Parameters
     ----------
-    manifest : of the run, finished or about to be.
+    manifest : of the run, finished or about to be; its list of tables is brought up to date.
     predictions : folder of the masks that were tested, where they are not the run's own.
     """
     try:
         draw_three_cases(run, predictions)
     except (ValueError, OSError) as error:  # the numbers stand without pictures
         print(f"three cases are left out of the report: {error}")
+    write_plain(answered_items(run, list(manifest["notebooks"])), run / "tables" / "checklists.csv")
+    manifest["tables"] = describe_tables(run / "tables")
+    write_text(run / "html" / "checklists.html", checklists_html(run, manifest))
     shown = print_tables(run, is_simulated(run), own_name(manifest))
     write_manuscript(shown.values(), run / "tables")
     index, pdf = run / "html" / "index.html", run / "html" / "report.pdf"

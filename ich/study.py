@@ -18,7 +18,7 @@ import yaml
 
 from ich.html import notebook_html, write_text
 from ich.notebook import Parameter, declared, execute, fingerprint, unknown
-from ich.provenance import code_version, describe_input, describe_tables, machine, package_versions
+from ich.provenance import code_version, describe_input, machine, package_versions
 from ich.report import write_report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -296,7 +296,6 @@ def _finish(plan: Plan, done: dict[str, dict], code: dict) -> Path:
         "notebooks": done,
         "left_out": profile.left_out,
         "inputs": {name: describe_input(path) for name, path in sorted(plan.inputs.items())},
-        "tables": describe_tables(run / "tables"),
     }
     index = write_report(run, manifest, plan.inputs.get("predictions"))
     _write_mapping(run / "manifest.json", manifest)

@@ -12,10 +12,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ich.checklists import answered_items
 from ich.compare import compare, read_runs
 from ich.compare_page import write_comparison
-from ich.front_page import index_html
+from ich.front_page import checklists_html, index_html
 from ich.html import write_text
+from ich.tables import write_plain
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "reports" / "demo"
@@ -56,13 +58,19 @@ def axe(tmp_path_factory) -> str:
     return (from_npm(tmp_path_factory.mktemp("axe"), "axe-core@4") / "axe.min.js").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="session", params=["index", "compare"])
+@pytest.fixture(scope="session", params=["index", "checklists", "compare"])
 def page_file(request, tmp_path_factory) -> Path:
-    """The first page of the committed demo run, and that of its comparison with a copy that measures 3 % more."""
+    """First page and checklists of the committed demo run, and its comparison with a copy that measures 3 % more."""
     folder = tmp_path_factory.mktemp("html")
+    manifest = json.loads((DEMO / "manifest.json").read_text())
     if request.param == "index":
-        write_text(folder / "index.html", index_html(DEMO, json.loads((DEMO / "manifest.json").read_text())))
+        write_text(folder / "index.html", index_html(DEMO, manifest))
         return folder / "index.html"
+    if request.param == "checklists":
+        shutil.copytree(DEMO / "tables", folder / "tables")
+        write_plain(answered_items(folder, list(manifest["notebooks"])), folder / "tables" / "checklists.csv")
+        write_text(folder / "checklists.html", checklists_html(folder, manifest))
+        return folder / "checklists.html"
     other = shutil.copytree(
         DEMO, folder / "more", ignore=shutil.ignore_patterns("figures", "notebooks", "data", "html")
     )
@@ -111,7 +119,7 @@ def test_a_narrow_page_prints_on_few_sheets(chromium, page_file):
     page = chromium.new_page()
     page.goto(page_file.as_uri())
     printed = page.pdf(prefer_css_page_size=True)
-    assert printed.count(b"/Type /Page\n") <= 5
+    assert printed.count(b"/Type /Page\n") <= 6
     page.close()
 
 
