@@ -6,14 +6,12 @@ import shutil
 from html import unescape
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from made_page import check_page
 
 from ich.front_page import index_html
 from ich.marks import calipers, mark
-from ich.three_cases import choose, choose_by_volume
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "reports" / "demo"
@@ -182,18 +180,3 @@ def test_a_caliper_spans_what_its_row_says():
 def test_a_mark_without_interval_or_paper_has_neither():
     assert mark("0.5", "0.25", "1", "0.75", 1.0) == {"at": 50, "low": 25, "width": 75, "published": 75}
     assert mark("3", "", "", "", 4.0) == {"at": 75, "low": None, "width": None, "published": None}
-
-
-def test_the_three_cases_are_the_first_the_middle_and_the_last():
-    metrics = pd.DataFrame(
-        {"case_id": list("abcde"), "label": "blood", "reader": "network", "dice": [0.2, 0.9, 0.5, 0.7, np.nan]}
-    )
-    found = choose(metrics)
-    assert dict(zip(found["rank"], found["case_id"], strict=True)) == {"best": "b", "median": "c", "worst": "a"}
-    assert choose(metrics.head(1))["rank"].tolist() == ["worst"]
-    assert choose(metrics.head(0)).empty
-    measured = pd.DataFrame(
-        {"case_id": list("abc"), "hemorrhage_type": None, "reference_ml": [10.0, 10, 10], "abc2_ml": [9.0, 14, 10.5]}
-    )
-    found = choose_by_volume(measured)
-    assert dict(zip(found["rank"], found["case_id"], strict=True)) == {"best": "c", "median": "a", "worst": "b"}
