@@ -146,14 +146,16 @@ def _answer(run: Path, agreed: dict, simulated: bool, own: str) -> str:
     unmeasured = [row for row in rows if not row["loa_lower"]]
     if unmeasured:
         return f"{rows[0]['n']} {kind}cases are too few for limits of agreement: {unmeasured[0]['note']}."
+    unlike = len({row["n"] for row in rows}) > 1  # some cases lack one of the volumes
     parts = [
         f"{name} by {_signed(row['bias'])} ml on average (95 % interval {number(row['bias_ci_low'], 1)} to "
         f"{number(row['bias_ci_high'], 1)}), 95 % limits of agreement {number(row['loa_lower'], 1)} to "
-        f"{number(row['loa_upper'], 1)} ml"
+        f"{number(row['loa_upper'], 1)} ml" + (f" (n = {row['n']})" if unlike else "")
         for method, row in told.items()
         for name in [f"the {own}'s" if method == "network_ml" and own == "network" else _possessive(method, own)]
     ]
-    return f"In {rows[0]['n']} {kind}{_cases(run)}, volume differs from the reference: {'; '.join(parts)}."
+    most = max(int(row["n"]) for row in rows)
+    return f"In {most} {kind}{_cases(run)}, volume differs from the reference: {'; '.join(parts)}."
 
 
 def _possessive(method: str, own: str) -> str:

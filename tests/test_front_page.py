@@ -62,6 +62,16 @@ def test_the_answer_is_one_sentence_with_the_numbers_of_the_table(demo):
     assert said.count(". ") == 0
 
 
+def test_a_case_without_a_prediction_is_counted_in_the_answer(demo):
+    run, manifest = demo
+    table = pd.read_csv(run / "tables" / "agreement.csv")
+    table.loc[(table["method"] == "network_ml") & (table["stratum"] == "all"), ["n", "n_missing"]] = [20, 7]
+    table.to_csv(run / "tables" / "agreement.csv", index=False)
+    text = words(index_html(run, manifest))
+    assert re.search(r"95 % limits of agreement −\d+\.\d to \d+\.\d ml \(n = 20\); ABC/2's by", text)
+    assert "7 cases without a prediction left out" in text
+
+
 def test_sections_come_in_the_order_a_reader_asks(demo):
     run, manifest = demo
     identifiers = re.findall(r'<section[^>]* id="([\w-]+)"', index_html(run, manifest))
