@@ -2,6 +2,8 @@
 
 import io
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -121,3 +123,17 @@ def test_files_are_the_same_each_time_and_carry_no_author(tmp_path):
     before = {path: path.read_bytes() for path in files}
     assert {path: path.read_bytes() for path in write_manuscript(SHOWN.values(), tmp_path)} == before
     assert Document(str(tmp_path / "table1.docx")).core_properties.author == ""
+
+
+def test_latex_sets_every_table_within_the_page(tmp_path):
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no LaTeX on this machine")
+    write_manuscript(SHOWN.values(), tmp_path)
+    inputs = "".join(rf"\input{{{name}}}" for name in SHOWN)
+    head = r"\documentclass{article}\usepackage[a4paper,margin=22mm]{geometry}\usepackage{booktabs,rotating}"
+    (tmp_path / "all.tex").write_text(rf"{head}\begin{{document}}{inputs}\end{{document}}")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+    assert "Missing character" not in (tmp_path / "all.log").read_text()
