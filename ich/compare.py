@@ -10,6 +10,7 @@ import pandas as pd
 
 from ich import tables
 from ich.bland_altman import bland_altman
+from ich.comparison import volume_group
 from ich.pairs import flat, only
 from ich.resampling import bootstrap_mean
 
@@ -160,6 +161,8 @@ def compare(runs: list[Run], method: str = "network_ml", *, n_resamples: int = 2
     """Agreement of each run with the reference and paired differences of every two runs.
 
     Volumes are compared in cases that are parenchymal or of no stated type, as in the runs themselves; Dice in all.
+    `paired` has a row for each measure and group (hemorrhage type for Dice, reference volume for errors); of volumes
+    the limits of agreement of both runs too.
     """
     cases = shared_cases(runs, method)
     names = [run.name for run in runs]
@@ -176,17 +179,26 @@ def compare(runs: list[Run], method: str = "network_ml", *, n_resamples: int = 2
             for name in names
         ]
     )
+    named = volume_group(volumes["reference_ml"])
+    sizes = {"all": volumes} | {f"{name} ml": volumes[named == name] for name in named.cat.categories}
+    sizes = {name: part for name, part in sizes.items() if len(part)}
     rows = []
     for first, second in combinations(names, 2):
         for group, part in groups.items():
             scores = part[f"{first}: Dice"], part[f"{second}: Dice"]
             head = {"measure": "Dice", "group": group, "first": first, "second": second}
             rows.append(head | _paired(scores[0], scores[1], part["patient_id"], bootstrap))
-        of_first, of_second = volumes[f"{first}: ml"], volumes[f"{second}: ml"]
-        errors = [(volume - volumes["reference_ml"]).abs() for volume in (of_first, of_second)]
-        for measure, pair in (("absolute error, ml", errors), ("volume, ml", [of_first, of_second])):
-            head = {"measure": measure, "group": "volumes", "first": first, "second": second}
-            rows.append(head | _paired(pair[0], pair[1], volumes["patient_id"], bootstrap))
+        head = {"first": first, "second": second}
+        for group, part in sizes.items():
+            pair = [(part[f"{name}: ml"] - part["reference_ml"]).abs() for name in (first, second)]
+            found = _paired(pair[0], pair[1], part["patient_id"], bootstrap)
+            rows.append({"measure": "absolute error, ml", "group": group} | head | found)
+        pair = [volumes[f"{name}: ml"] for name in (first, second)]
+        found = _paired(pair[0], pair[1], volumes["patient_id"], bootstrap)
+        both = volumes[pair[0].notna() & pair[1].notna()].index
+        if len(both) >= FEWEST:
+            found |= only(bland_altman(pair[0][both], pair[1][both]), "loa_lower", "loa_upper")
+        rows.append({"measure": "volume, ml", "group": "all"} | head | found)
     return Comparison(method, tuple(runs), cases, agreed, dice, pd.DataFrame(rows), differing_settings(runs))
 
 

@@ -102,7 +102,7 @@ def _simulated(found: Comparison) -> str:
 
 def _answer(found: Comparison) -> str:
     """One sentence for each two runs, at most three, largest difference first."""
-    main = found.paired[found.paired["measure"] == "absolute error, ml"]
+    main = found.paired[(found.paired["measure"] == "absolute error, ml") & (found.paired["group"] == "all")]
     main = main.assign(size=main["difference"].abs()).sort_values("size", ascending=False)
     scores = found.paired[(found.paired["measure"] == "Dice") & (found.paired["group"] == "all")].set_index(
         ["first", "second"]
@@ -162,27 +162,31 @@ def _of(found: Comparison) -> str:
 
 
 def _paired(found: Comparison) -> PrintTable:
+    pairs = [f"{first} − {second}" for first, second in zip(found.paired["first"], found.paired["second"], strict=True)]
+    starts = tuple(at for at in range(len(pairs)) if at == 0 or pairs[at] != pairs[at - 1])
     rows = tuple(
         (
-            f"{row['first']} − {row['second']}",
-            row["measure"] + ("" if row["group"] in ("all", "volumes") else f", {row['group']}"),
+            pairs[at] if at in starts else "",
+            row["measure"] + ("" if row["group"] == "all" else f", {row['group']}"),
             f"{row['n']} ({row['n_patients']})",
             number(row["first_mean"], _digits(row["measure"])),
             number(row["second_mean"], _digits(row["measure"])),
             _span(row, "difference", "difference_ci_low", "difference_ci_high", _digits(row["measure"])),
+            DASH
+            if pd.isna(row.get("loa_lower"))
+            else f"{number(row['loa_lower'], 1)} to {number(row['loa_upper'], 1)}",
         )
-        for row in found.paired.to_dict("records")
+        for at, row in enumerate(found.paired.to_dict("records"))
     )
     missing = int(found.paired["n_missing"].max())
     lacking = f" Cases without a volume in one of both runs are left out, at most {missing}." if missing else ""
-    starts = tuple(at for at in range(1, len(rows)) if rows[at][0] != rows[at - 1][0])
     return PrintTable(
         "paired",
         "First run − second run on the same cases" + _of(found),
-        ("Runs", "Measure", "n (patients)", "First", "Second", "Difference"),
+        ("Runs", "Measure", "n (patients)", "First", "Second", "Difference", "Limits of agreement"),
         rows,
         f"Mean difference (95 % interval, {BOOTSTRAP}), not adjusted for the number of comparisons. Volumes: cases "
-        f"that are parenchymal or of no stated type.{lacking}",
+        f"that are parenchymal or of no stated type; limits of agreement are of the one run with the other.{lacking}",
         worded=2,
         groups=starts,
     )

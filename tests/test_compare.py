@@ -56,14 +56,14 @@ def test_a_constant_difference_is_found_with_an_interval_of_no_width(two):
     found = compare(read_runs(list(two)))
     rows = found.paired.set_index(["measure", "group"])
     for key, wanted in {
-        ("volume, ml", "volumes"): -1.0,
-        ("absolute error, ml", "volumes"): -1.0,
+        ("volume, ml", "all"): -1.0,
+        ("absolute error, ml", "all"): -1.0,
         ("Dice", "all"): 0.02,
         ("Dice", "ventricular"): 0.02,
     }.items():
         row = rows.loc[key]
         assert [row["difference"], row["difference_ci_low"], row["difference_ci_high"]] == pytest.approx([wanted] * 3)
-    assert rows.loc[("volume, ml", "volumes"), "n"] == 20  # parenchymal alone, as in a run's own report
+    assert rows.loc[("volume, ml", "all"), "n"] == 20  # parenchymal alone, as in a run's own report
     assert rows.loc[("Dice", "all"), "n"] == 24
     assert found.agreement["bias"].tolist() == pytest.approx([0.5, 1.5])
 
@@ -86,6 +86,16 @@ def test_limits_are_those_of_bland_and_altman_1986(tmp_path):
     row = compare(read_runs(folders)).agreement.iloc[0]
     assert [row["n"], row["bias"], row["sd"]] == pytest.approx([17, -2.1, 38.8], abs=0.05)
     assert [row["loa_lower"], row["loa_upper"]] == pytest.approx([-78.1, 73.9], abs=0.05)
+
+
+def test_errors_are_paired_by_volume_group_and_volumes_have_limits_of_the_runs(two):
+    rows = compare(read_runs(list(two))).paired.query("measure == 'absolute error, ml'").set_index("group")
+    known = REFERENCE[:20]
+    sizes = [20, (known < 5).sum(), ((known >= 5) & (known <= 25)).sum(), (known > 25).sum()]
+    wanted = dict(zip(("all", "<5 ml", "5-25 ml", ">25 ml"), sizes, strict=True))
+    assert rows["n"].to_dict() == {name: n for name, n in wanted.items() if n}
+    volume = compare(read_runs(list(two))).paired.query("measure == 'volume, ml'").iloc[0]
+    assert [volume["loa_lower"], volume["loa_upper"]] == pytest.approx([-1.0, -1.0])  # a constant difference
 
 
 def test_other_outlines_are_refused_with_case_and_volumes(two, tmp_path):
