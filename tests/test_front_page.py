@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from made_page import check_page
 
+from ich import report
 from ich.front_page import index_html
 from ich.marks import calipers, mark
 
@@ -190,3 +191,16 @@ def test_a_caliper_spans_what_its_row_says():
 def test_a_mark_without_interval_or_paper_has_neither():
     assert mark("0.5", "0.25", "1", "0.75", 1.0) == {"at": 50, "low": 25, "width": 75, "published": 75}
     assert mark("3", "", "", "", 4.0) == {"at": 75, "low": None, "width": None, "published": None}
+
+
+def test_a_report_brings_its_documents_and_every_link_of_the_page_leads_somewhere(demo, monkeypatch):
+    run, manifest = demo
+    monkeypatch.setattr(report, "print_pdf", lambda page, out: out.write_bytes(b"%PDF-") and "")
+    index = report.write_report(run, manifest)
+    assert "checklists.csv" in manifest["tables"]
+    for name in manifest["notebooks"]:
+        (run / "html" / f"{name}.html").touch()
+    addresses = {link["href"].partition("#")[0] for link in check_page(index.read_text()).all("a")} - {"index.html"}
+    assert {"report.pdf", "checklists.html", "../tables/agreement.docx", "../tables/table1.tex"} <= addresses
+    assert [address for address in addresses if not (index.parent / address).is_file()] == []
+    assert str(run) not in index.read_text()
