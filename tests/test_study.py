@@ -59,7 +59,8 @@ def test_a_run_has_settings_notebooks_html_tables_and_a_manifest(project):
     found = manifest(project)
     content = (run / "tables" / "cases.csv").read_bytes()
     assert content.splitlines()[1] == b"000,0.5,a"
-    assert found["tables"] == {"cases.csv": {"sha256": hashlib.sha256(content).hexdigest(), "rows": 4}}
+    assert set(found["tables"]) == {"cases.csv", "checklists.csv"}
+    assert found["tables"]["cases.csv"] == {"sha256": hashlib.sha256(content).hexdigest(), "rows": 4}
     assert found["notebooks"]["writes_a_table"]["parameters"] == {
         "run_dir": "../reports/small",
         "rows": 4,
