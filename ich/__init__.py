@@ -55,6 +55,7 @@ Modules, each importing only from those before it:
 - sources: every kind of dataset
 - intake: a dataset's cases into a run folder
 - table_one: Table 1
+- checklist_items: items of reporting checklists and where a report answers them
 - checklists: what reporting guidelines ask
 - splits: training, validation and test
 - model: the network and its weights
@@ -78,12 +79,21 @@ Modules, each importing only from those before it:
 - rendering: the shape of a hematoma
 - figures: every figure under one name
 - widgets: slice viewer
+- print_tables: the tables of a study as a paper prints them
+- manuscript: tables for LaTeX and Word
+- marks: where numbers lie on a page's scales
+- three_cases: best, middle and worst case
 - html: notebooks to HTML
+- front_page: a run's first page
+- pdf: a page as PDF
+- compare: several runs on the cases they share
+- compare_page: the page of a comparison
 - case: one scan to a report
 - batch: many scans to reports
 - notebook: one notebook's parameters and run
 - runs: what is in a folder of runs
 - provenance: what a run was made of
+- report: what a finished run gives out
 - study: the run of a study
 - cli: the command line
 """

@@ -119,14 +119,19 @@ def keep(fig: Figure, run_dir: Path, name: str, caption: str, simulated: bool) -
     """
     folder = run_dir / "figures"
     save_figure(fig, folder, name, simulated=simulated)
+    store_caption(folder, name, caption)
+    show(fig, caption)
+    plt.close(fig)
+
+
+def store_caption(folder: Path, name: str, caption: str) -> None:
+    """Put a figure's caption into captions.json of its folder; it is the image's alternative text too."""
     path = folder / "captions.json"
     captions = json.loads(path.read_text()) if path.is_file() else {}
     captions[name] = {"caption": caption, "alt": caption}
     temporary = path.with_name("captions.json.tmp")
     temporary.write_text(json.dumps(captions, indent=1, sort_keys=True) + "\n")
     os.replace(temporary, path)
-    show(fig, caption)
-    plt.close(fig)
 
 
 def set_title(ax: Axes, title: str, simulated: bool) -> None:

@@ -1,12 +1,46 @@
-"""Reporting checklists: which item a run answers, with what, and which only the authors can answer.
+"""Reporting checklists: which item a run answers, where, and which only the authors can answer.
 
-CLAIM: Mongan J, Moy L, Kahn CE. Checklist for Artificial Intelligence in Medical Imaging. Radiology: Artificial
-Intelligence 2020;2(2):e200029. Items are named here in our own short words.
+Items are named here in our own short words; the numbers are those of the sources:
+
+CLAIM: Tejani AS, Klontzas ME, Gatti AA, et al. Checklist for Artificial Intelligence in Medical Imaging (CLAIM): 2024
+Update. Radiology: Artificial Intelligence 2024;6(4):e240300.
+GRRAS: Kottner J, Audigé L, Brorson S, et al. Guidelines for Reporting Reliability and Agreement Studies. J Clin
+Epidemiol 2011;64(1):96-106.
+Bland-Altman: Gerke O. Reporting standards for a Bland-Altman agreement analysis. Diagnostics 2020;10(5):334, table 2.
 """
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
+from ich.checklist_items import BLAND_ALTMAN, CLAIM, GRRAS, Item
+
 AUTHORS = "to be stated by the authors"
+ANSWERED, PARTLY, OPEN = "answered", "partly", "open"
+
+
+@dataclass(frozen=True)
+class Checklist:
+    """A list of items with its source."""
+
+    name: str
+    key: str  # anchor on the page
+    source: str
+    items: tuple[Item, ...]
+
+
+CHECKLISTS = (
+    Checklist("CLAIM 2024", "claim", "Tejani et al., Radiology: Artificial Intelligence 2024;6:e240300", CLAIM),
+    Checklist("GRRAS", "grras", "Kottner et al., J Clin Epidemiol 2011;64:96", GRRAS),
+    Checklist("Bland-Altman", "bland-altman", "Gerke, Diagnostics 2020;10:334, table 2", BLAND_ALTMAN),
+)
+
+
+def anchor(heading: str) -> str:
+    """What a heading is called in an address: Dice by type -> dice-by-type."""
+    return re.sub(r"[^\w]+", "-", heading.strip().lower()).strip("-")
 
 
 def claim_data(cohort: pd.DataFrame, splits: pd.DataFrame, rule: str, seed: int) -> pd.DataFrame:
@@ -28,27 +62,84 @@ def claim_data(cohort: pd.DataFrame, splits: pd.DataFrame, rule: str, seed: int)
     sites = included["site"].nunique() if "site" in included else 0
     notes = int(included["geometry_note"].notna().sum()) if "geometry_note" in included else 0
     counts = splits["split"].value_counts()
-    rows = [
-        (7, "sources of the data", f"{source}; {sites or 'no'} site{'' if sites == 1 else 's'} named"),
-        (8, "who was eligible, where and when", None),
-        (9, "what was done to the images", f"none resampled; read as acquired, {notes} with a note on their geometry"),
-        (10, "how cases were chosen from the data", f"{excluded} of {len(cohort)} excluded, each with its reason"),
-        (11, "what the data elements mean", "columns of cohort.csv, their units in their names"),
-        (12, "how patients' identity was removed", "keyed hashes or published ids; no header text leaves the scan"),
-        (13, "what was done about missing data", f"{excluded} cases left out with a reason; none filled in"),
-        (14, "what the reference standard is", "volume of the manual outline, in slices along their normal"),
-        (15, "why that reference standard", None),
-        (16, "who drew it, and how experienced", None),
-        (17, "with which tool it was drawn", None),
-        (18, "how far readers agree", f"second outline of {second} cases, compared in 03 and 04" if second else None),
-        (19, "intended number of cases and why", None),
-        (20, "how cases were assigned to splits", f"rule {rule}, seed {seed}: "
-         + ", ".join(f"{counts[name]} {name}" for name in counts.index)),
-        (21, "at which level splits are apart", "patients, and pixels: no scan stands in two splits"),
-        (33, "flow of cases", "figure above"),
-        (34, "who is in each split", "Table 1 above"),
-    ]  # fmt: skip
+    answers = {
+        7: f"{source}; {sites or 'no'} site{'' if sites == 1 else 's'} named",
+        9: f"none resampled; read as acquired, {notes} with a note on their geometry",
+        10: f"{excluded} of {len(cohort)} excluded, each with its reason",
+        11: "keyed hashes or published ids; no header text leaves the scan",
+        12: f"{excluded} cases left out with a reason; none filled in",
+        14: "volume of the manual outline, in slices along their normal",
+        18: f"second outline of {second} cases, compared in 03 and 04" if second else None,
+        19: f"rule {rule}, seed {seed}: " + ", ".join(f"{counts[name]} {name}" for name in counts.index),
+        20: "patients, and pixels: no scan stands in two splits",
+        35: "figure above",
+        36: "Table 1 above",
+    }
+    rows = [(item, answers.get(item.number)) for item in CLAIM if 7 <= item.number <= 21 or item.number in (35, 36)]
     return pd.DataFrame(
-        [{"item": f"CLAIM {number}", "asks": asks, "answered": answer is not None, "answer": answer or AUTHORS}
-         for number, asks, answer in rows]
-    )  # fmt: skip
+        [
+            {
+                "item": f"CLAIM {item.number}",
+                "asks": item.asks,
+                "answered": answer is not None,
+                "answer": answer or AUTHORS,
+            }
+            for item, answer in rows
+        ]
+    )
+
+
+def answered_items(run: Path, notebooks: list[str]) -> pd.DataFrame:
+    """Every item of every checklist with what this run says to it.
+
+    Parameters
+    ----------
+    notebooks : those that the run executed; a section of another one answers nothing.
+
+    Returns
+    -------
+    checklist, item, asks, status (answered, partly, open), answer, place: the address of the section from the run's
+    html folder, empty for an open item.
+    """
+    found = []
+    data = _claim_answers(run)
+    for checklist in CHECKLISTS:
+        for item in checklist.items:
+            status, answer, place = _answer(item, run, notebooks)
+            if checklist.key == "claim" and status != OPEN and item.asks in data:
+                answered, text = data[item.asks]
+                if answered:
+                    answer = text
+                elif status == ANSWERED:
+                    status, answer, place = OPEN, AUTHORS, ""
+            found.append(
+                {
+                    "checklist": checklist.name,
+                    "item": item.number,
+                    "asks": item.asks,
+                    "status": status,
+                    "answer": answer,
+                    "place": place,
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def _answer(item: Item, run: Path, notebooks: list[str]) -> tuple[str, str, str]:
+    """Status, answer and place of one item, without what the cohort itself says."""
+    if not item.answer:
+        return OPEN, AUTHORS, ""
+    lacking = [name for name in item.needs if not (run / "tables" / f"{name}.csv").is_file()]
+    if lacking or (item.page != "index" and item.page not in notebooks):
+        return OPEN, f"not in this run; {AUTHORS}", ""
+    return PARTLY if item.partly else ANSWERED, item.answer, f"{item.page}.html#{anchor(item.heading)}"
+
+
+def _claim_answers(run: Path) -> dict[str, tuple[bool, str]]:
+    """What 01 wrote to claim_data.csv: what an item asks -> whether it is answered, and the answer."""
+    path = run / "tables" / "claim_data.csv"
+    if not path.is_file():
+        return {}
+    rows = pd.read_csv(path, dtype="str", keep_default_na=False).to_dict("records")
+    told = {row["asks"]: (row["answered"] == "True", row["answer"]) for row in rows}
+    return {asks: found for asks, found in told.items() if not found[1].endswith("above")}

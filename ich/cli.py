@@ -81,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--overwrite", action="store_true", help="remove an existing run there first")
     evaluate.add_argument("--jobs", type=int, default=-1, help="worker processes, -1 for one per core")
 
+    comparing = command("compare", _compare, "several finished runs in one report, paired on the cases they share")
+    comparing.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or name of a run in reports")
+    comparing.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    comparing.add_argument("--method", default="network_ml", metavar="COL", help="volume column (default: network_ml)")
+    comparing.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
+
     segment = command("segment", _segment, "one scan to mask, case.json and case.html (research use only)")
     segment.add_argument(
         "scan", type=Path, nargs="+", metavar="SCAN", help="NIfTI file, DICOM folder, or folder of them"
@@ -232,6 +238,16 @@ def _evaluate(options: argparse.Namespace) -> int:
     settings = [f"masks={options.reference}", f"predictions={options.prediction}", f"jobs={options.jobs}"]
     settings += [f"about={options.cohort}"] if options.cohort else []
     return _run_folder("external", settings, options.out, options.overwrite)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from ich.compare import compare, read_runs
+    from ich.compare_page import write_comparison
+
+    folders = [run if run.is_dir() else options.reports / run for run in options.runs]
+    found = compare(read_runs(folders), options.method)
+    print(f"{len(found.runs)} runs, {len(found.cases)} shared cases: {write_comparison(found, options.out)}")
+    return 0
 
 
 def _segment(options: argparse.Namespace) -> int:

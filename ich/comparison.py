@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, t, wilcoxon
 
 from ich.pairs import Pairs, flat, numbers, unique_ids, varies
+from ich.resampling import bootstrap_mean
 
 PAPER_EDGES_ML = (5.0, 25.0)  # Wang 2019
 CLINIC_EDGES_ML = (30.0, 60.0)
@@ -56,13 +57,20 @@ def absolute_errors_by_group(
     reference: str,
     methods: Sequence[str],
     edges_ml: Sequence[float] = PAPER_EDGES_ML,
+    *,
+    patient: str = "patient_id",
 ) -> pd.DataFrame:
     """Absolute volume error of each method by reference-volume group, laid out like the table of Wang 2019.
+
+    Parameters
+    ----------
+    patient : column of whose case it is, for the interval; without it every case is a patient.
 
     Returns
     -------
     One row per method and group, then "all": method, group, n, n_missing, reference_mean_ml, mean_ml, sd_ml
-    (n - 1), median_ml, max_ml. A group without cases has n = 0 and empty numbers.
+    (n - 1), median_ml, max_ml, mean_ci_low and mean_ci_high (95 %, BCa bootstrap over patients, empty below two of
+    them). A group without cases has n = 0 and empty numbers.
     """
     values = _columns(table, [reference, *methods])
     group = volume_group(values[reference], edges_ml)
@@ -72,6 +80,8 @@ def absolute_errors_by_group(
         for label in [*group_labels(edges_ml), "all"]:
             inside = group.notna() if label == "all" else group == label
             found = error[inside].dropna()
+            owners = table.loc[found.index, patient] if patient in table else None
+            low, high = bootstrap_mean(found, owners).mean_ci
             rows.append(
                 {
                     "method": method,
@@ -83,6 +93,8 @@ def absolute_errors_by_group(
                     "sd_ml": found.std(ddof=1),
                     "median_ml": found.median(),
                     "max_ml": found.max(),
+                    "mean_ci_low": low,
+                    "mean_ci_high": high,
                 }
             )
     return pd.DataFrame(rows)

@@ -1,10 +1,9 @@
-"""Self-contained HTML: notebooks, a run's index, the frame of any page. No page makes a request."""
+"""Self-contained HTML: notebooks and the frame of any page. No page makes a request."""
 
 import base64
 import html
 import io
 import itertools
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -16,38 +15,32 @@ from matplotlib.figure import Figure
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
+from ich.checklists import anchor
+
 TEMPLATES = Path(__file__).with_name("templates")
 # The browser itself refuses whatever would leave the page, should a notebook's output ask for it.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; font-src data:"
 OUTPUTS = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
-KEY_FIGURES = ("flow", "dice_by_type", "error_by_group", "bland_altman", "montage_parenchymal", "worst_cases")
-KEY_TABLES = {
-    "table1": "Cohort by type and split",
-    "dice_by_type": "Dice by hemorrhage type",
-    "error_by_group": "Absolute volume error by reference volume",
-    "agreement_summary": "Agreement with the reference volume",
-}
 IMAGES = {".png": "image/png", ".svg": "image/svg+xml"}
 NUMBER = re.compile(r"-?\d+\.\d*(e[-+]?\d+)?|-?\d+(e[-+]?\d+)?|-?\d+", re.IGNORECASE)
-SIMULATED = (
-    "<p class='notice'><strong>Simulated data.</strong> "
-    "The scans and bleeds of this run are <em>simulated</em>; "
-    "its numbers say nothing about patients.</p>"
-)
 SWITCH = '<input type="checkbox" id="show-code"><label class="show-code" for="show-code">Show code</label>\n'
 
 Links = Sequence[tuple[str, str]]
 
 
-def page(title: str, body: str, links: Links = (), current: str = "", code_switch: bool = False) -> str:
+def page(
+    title: str, body: str, links: Links = (), current: str = "", code_switch: bool = False, front: bool = False
+) -> str:
     """A whole HTML document around `body`.
 
     Parameters
     ----------
     links : (text, address) of the navigation; the one whose address is `current` is marked.
     code_switch : offer to show the code cells of `body`.
+    front : style of the first page of a report.
     """
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    sheets = ("report.css", "front.css") if front else ("report.css",)
+    style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in sheets)
     entries = "".join(_link(text, address, here=address == current) for text, address in links)
     navigation = f'<nav aria-label="Report"><ul>{entries}</ul></nav>\n' if entries else ""
     return f"""<!DOCTYPE html>
@@ -86,6 +79,7 @@ def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
     body, _ = exporter.from_notebook_node(notebook)
     # What pandas puts into each table: a style sheet that HTML no longer knows, and a border.
     body = re.sub(r"<style scoped[^>]*>.*?</style>", "", body, flags=re.DOTALL).replace('<table border="1" ', "<table ")
+    body = _with_anchors(body)
     # A wide table scrolls by itself, by keyboard too.
     number = itertools.count(1)
     body = re.sub(
@@ -95,58 +89,28 @@ def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
     ).replace("</table>", "</table></div>")
     title = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), path.stem)
     heading = title.strip().splitlines()[0].lstrip("# ") if title.strip() else path.stem
-    _write(out, page(heading, body, links, out.name, code_switch=True))
+    write_text(out, page(heading, body, links, out.name, code_switch=True))
+
+
+def _with_anchors(body: str) -> str:
+    """Headings with the address that checklists link to; a heading that comes twice keeps its first."""
+    seen: set[str] = set()
+
+    def named(found: re.Match) -> str:
+        key = anchor(html.unescape(re.sub(r"<[^>]+>", "", found.group(2))))
+        if not key or key in seen or key == "show-code":
+            return found.group(0)
+        seen.add(key)
+        return f'<h{found.group(1)} id="{key}">{found.group(2)}</h{found.group(1)}>'
+
+    return re.sub(r"<h([23])>(.*?)</h\1>", named, body, flags=re.DOTALL)
 
 
 def figure_data_uri(figure: Figure) -> str:
     """A figure as PNG at 150 dpi inside a data URI."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=150, metadata={"Software": None})
-    return _data_uri(drawn.getvalue(), "image/png")
-
-
-def index_html(run_dir: Path, manifest: dict) -> str:
-    """The page a head of department reads: answer, limits, key figures and tables, and the way to the rest.
-
-    What a study without some notebooks does not have is left out.
-    """
-    answer = _json(run_dir / "tables" / "answer.json")
-    simulated = bool(answer.get("simulated", _cohort_is_simulated(run_dir)))
-    title = manifest["title"]
-    if simulated and "simulated" not in title.lower():
-        title = f"{title} (simulated)"
-    parts = [f"<h1>{html.escape(title)}</h1>"]
-    if simulated:
-        parts.append(SIMULATED)
-    if answer.get("question"):
-        parts.append(f"<p class='question'>{html.escape(answer['question'])}</p>")
-    if answer.get("answer"):
-        parts.append(f"<h2>Answer</h2><p class='answer'>{html.escape(answer['answer'])}</p>")
-    limits = answer.get("limits") or []
-    limits = [limits] if isinstance(limits, str) else limits
-    if limits:
-        parts.append("<h2>Limits</h2><ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in limits) + "</ul>")
-    if manifest["left_out"]:
-        reasons = (f"<li>{html.escape(name)}: {html.escape(why)}</li>" for name, why in manifest["left_out"].items())
-        parts.append(f"<h2>Left out of this study</h2><ul>{''.join(reasons)}</ul>")
-    figures = _figures(run_dir)
-    if figures:
-        parts.append("<h2>Figures</h2>" + "".join(figures))
-    tables = [
-        _table(pd.read_csv(run_dir / "tables" / f"{name}.csv", dtype="str", keep_default_na=False), caption)
-        for name, caption in KEY_TABLES.items()
-        if (run_dir / "tables" / f"{name}.csv").is_file()
-    ]
-    if tables:
-        parts.append("<h2>Tables</h2>" + "".join(tables))
-    links = [("Report", "index.html"), *((name, f"{name}.html") for name in manifest["notebooks"])]
-    parts.append("<h2>Notebooks</h2><ul>" + "".join(_link(*link) for link in links[1:]) + "</ul>")
-    downloads = (
-        _link(name, f"../tables/{name}", f", {entry['rows']} rows") for name, entry in manifest["tables"].items()
-    )
-    parts.append(f"<h2>Downloads</h2><ul>{''.join(downloads)}</ul>")
-    parts.append(_provenance(manifest))
-    return page(title, "\n".join(parts), links, "index.html")
+    return data_uri(drawn.getvalue(), "image/png")
 
 
 def _link(text: str, address: str, after: str = "", here: bool = False) -> str:
@@ -154,39 +118,8 @@ def _link(text: str, address: str, after: str = "", here: bool = False) -> str:
     return f'<li><a href="{html.escape(address)}"{marked}>{html.escape(text)}</a>{html.escape(after)}</li>'
 
 
-def _json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _cohort_is_simulated(run_dir: Path) -> bool:
-    path = run_dir / "tables" / "cohort.csv"
-    if not path.is_file():
-        return False
-    cohort = pd.read_csv(path, dtype="str")
-    return "simulated" in cohort and bool((cohort["simulated"] == "True").any())
-
-
-def _figures(run_dir: Path) -> list[str]:
-    captions = _json(run_dir / "figures" / "captions.json")
-    found = []
-    for name in KEY_FIGURES:
-        # Figures of simulated data carry the word in their file name.
-        stems = (name, f"{name}_simulated")
-        files = [run_dir / "figures" / f"{stem}{ending}" for ending in IMAGES for stem in stems]
-        path = next((file for file in files if file.is_file()), None)
-        if path is None:
-            continue
-        entry = captions.get(name) or captions.get(path.stem) or {}
-        caption = entry.get("caption", name.replace("_", " "))
-        image = _data_uri(path.read_bytes(), IMAGES[path.suffix])
-        found.append(
-            f'<figure><img src="{image}" alt="{html.escape(entry.get("alt", caption))}">'
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        )
-    return found
-
-
-def _data_uri(content: bytes, kind: str) -> str:
+def data_uri(content: bytes, kind: str) -> str:
+    """Content inside an address."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -230,7 +163,7 @@ def _shown(text: str, column: str, numeric: set[str]) -> str:
     return f"{value:.2f}"
 
 
-def _provenance(manifest: dict) -> str:
+def provenance(manifest: dict) -> str:
     """Parameters, versions and machine, folded away."""
     rows = [
         (notebook, name, str(value))
@@ -249,7 +182,8 @@ def _provenance(manifest: dict) -> str:
     return f"<details><summary>Parameters and versions</summary>{parameters}{versions}</details>"
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a page in one step: a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import yaml
 
-from ich.html import index_html, notebook_html
+from ich.html import notebook_html, write_text
 from ich.notebook import Parameter, declared, execute, fingerprint, unknown
-from ich.provenance import code_version, describe_input, describe_tables, machine, package_versions
+from ich.provenance import code_version, describe_input, machine, package_versions
+from ich.report import write_report
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH_PARAMETERS = (
@@ -278,7 +279,7 @@ def _finished(plan: Plan) -> dict[str, dict]:
 
 
 def _finish(plan: Plan, done: dict[str, dict], code: dict) -> Path:
-    """Index page, then the manifest; only a run that has one is finished."""
+    """Pages and documents, then the manifest; only a run that has one is finished."""
     run, profile = plan.run, plan.profile
     seeds = {
         f"{notebook}.{name}": value
@@ -299,10 +300,8 @@ def _finish(plan: Plan, done: dict[str, dict], code: dict) -> Path:
         "notebooks": done,
         "left_out": profile.left_out,
         "inputs": {name: describe_input(path) for name, path in sorted(plan.inputs.items())},
-        "tables": describe_tables(run / "tables"),
     }
-    index = run / "html" / "index.html"
-    _write(index, index_html(run, manifest))
+    index = write_report(run, manifest, plan.inputs.get("predictions"))
     _write_mapping(run / "manifest.json", manifest)
     (run / "progress.json").unlink(missing_ok=True)
     return index
@@ -322,17 +321,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def _write_mapping(path: Path, content: dict) -> None:
     if path.suffix == ".yaml":
-        _write(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     else:
-        _write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextmanager

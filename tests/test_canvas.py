@@ -1,5 +1,9 @@
 """What all figures share: files that repeat, alternative text, labels that stay apart."""
 
+import json
+import re
+from pathlib import Path
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -73,3 +77,16 @@ def test_groups_in_their_order():
     assert [name for name, _ in groups_of(types, "t")] == ["parenchymal", "mixed"]
     groups = pd.DataFrame({"g": pd.Categorical(["<5", ">25"], ["<5", "5-25", ">25"])})
     assert [name for name, _ in groups_of(groups, "g")] == ["<5", ">25"]
+
+
+def test_every_figure_of_the_demo_is_there_as_svg_and_as_png_of_300_dpi_with_a_caption():
+    folder = Path(__file__).resolve().parents[1] / "reports" / "demo" / "figures"
+    captions = json.loads((folder / "captions.json").read_text())
+    stems = {path.stem for path in folder.glob("*.*")} - {"captions"}
+    assert stems
+    for stem in stems:
+        assert stem.removesuffix("_simulated") in captions
+        width_pt = float(re.search(r'<svg[^>]* width="([\d.]+)pt"', (folder / f"{stem}.svg").read_text()).group(1))
+        with Image.open(folder / f"{stem}.png") as image:
+            assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+            assert image.width == pytest.approx(width_pt / 72 * 300, abs=2)  # both are of one size

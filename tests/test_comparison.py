@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, bootstrap
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
@@ -74,6 +74,17 @@ def test_empty_group_and_wrong_column():
 HAMILTON = np.array([0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]) - np.array(
     [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
 )
+
+
+def test_the_mean_error_has_an_interval_over_patients():
+    rng = np.random.default_rng(3)
+    error = rng.exponential(2.0, 40)
+    table = pd.DataFrame({"reference_ml": 40.0, "network_ml": 40 + error, "patient_id": np.arange(40).astype(str)})
+    row = absolute_errors_by_group(table, "reference_ml", ["network_ml"]).set_index("group").loc["all"]
+    outside = bootstrap((error,), np.mean, method="BCa", n_resamples=20000, rng=1).confidence_interval
+    assert [row["mean_ci_low"], row["mean_ci_high"]] == pytest.approx(list(outside), abs=0.1)
+    one = absolute_errors_by_group(table.assign(patient_id="a"), "reference_ml", ["network_ml"])
+    assert one["mean_ci_low"].isna().all()  # scans of a single patient
 
 
 def test_hollander_wolfe_depression():

@@ -1,0 +1,253 @@
+"""Several runs on the cases that they share: agreement side by side, paired differences with intervals."""
+
+import json
+import math
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import pandas as pd
+
+from ich import tables
+from ich.bland_altman import bland_altman
+from ich.comparison import volume_group
+from ich.pairs import flat, only
+from ich.resampling import bootstrap_mean
+
+READERS = {"network_ml": "network", "second_reader_ml": "second_reader"}  # volumes that have a Dice
+SAME_ML, SAME_SHARE = 1e-3, 1e-5  # reference volumes further apart are not the same outline
+FEWEST = 3  # pairs for limits of agreement
+LIMITS = ("bias", "bias_ci", "sd", "loa_lower", "loa_upper", "loa_lower_ci", "loa_upper_ci")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a comparison reads of one finished run."""
+
+    name: str  # unlike that of every other run
+    manifest: dict
+    measurements: pd.DataFrame
+    metrics: pd.DataFrame | None  # None for a run of masks alone
+    simulated: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every table of a comparison, on the cases that all runs share."""
+
+    method: str
+    runs: tuple[Run, ...]
+    cases: pd.DataFrame  # case_id, patient_id, hemorrhage_type, reference_ml, then volume and Dice of each run
+    agreement: pd.DataFrame
+    dice: pd.DataFrame
+    paired: pd.DataFrame
+    settings: pd.DataFrame
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any of the runs is on simulated data."""
+        return any(run.simulated for run in self.runs)
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables by file name without ending."""
+        return {name: getattr(self, name) for name in ("cases", "agreement", "dice", "paired", "settings")}
+
+
+def read_run(folder: Path, name: str = "") -> Run:
+    """Read a finished run.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        No run folder, an unfinished run, or a run without volumes.
+    """
+    if not (folder / "settings.yaml").is_file():
+        raise FileNotFoundError(f"{folder.name}: no run folder, it holds no settings.yaml")
+    if not (folder / "manifest.json").is_file():
+        raise ValueError(f"run {folder.name} is unfinished: it has no manifest.json; finish it with --resume")
+    if not (folder / "tables" / "measurements.csv").is_file():
+        raise ValueError(f"run {folder.name} has no tables/measurements.csv, so no volumes to compare")
+    cohort, metrics = folder / "tables" / "cohort.csv", folder / "tables" / "metrics.csv"
+    return Run(
+        name or folder.name,
+        json.loads((folder / "manifest.json").read_text(encoding="utf-8")),
+        tables.read(folder / "tables" / "measurements.csv"),
+        tables.read(metrics) if metrics.is_file() else None,
+        cohort.is_file() and bool(tables.read(cohort)["simulated"].any()),
+    )
+
+
+def read_runs(folders: list[Path]) -> list[Run]:
+    """Read two or more runs; folders of the same name are numbered."""
+    if len(folders) < 2:
+        raise ValueError(f"{len(folders)} run given, wanted at least two to compare")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ValueError("a run is given twice; it differs from itself by nothing")
+    names = [folder.resolve().name for folder in folders]
+    seen = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    unlike = [f"{name} ({count})" if names.count(name) > 1 else name for name, count in zip(names, seen, strict=True)]
+    return [read_run(folder.resolve(), name) for folder, name in zip(folders, unlike, strict=True)]
+
+
+def shared_cases(runs: list[Run], method: str = "network_ml") -> pd.DataFrame:
+    """Cases that every run measured, with each run's volume as `<run>: ml` and its Dice as `<run>: Dice`.
+
+    Raises
+    ------
+    ValueError
+        A run has no such volumes; no case is shared; in another run a case has another reference volume, or cases
+        of one patient are of several.
+    """
+    for run in runs:
+        if method not in run.measurements or run.measurements[method].isna().all():
+            known = [
+                str(c) for c, column in run.measurements.items() if str(c).endswith("_ml") and column.notna().any()
+            ]
+            raise ValueError(f"run {run.name} has no {method}; its volumes are {', '.join(known)}")
+    first = runs[0].measurements.set_index("case_id")
+    shared = [case for case in first.index if all(case in set(run.measurements["case_id"]) for run in runs[1:])]
+    if not shared:
+        counts = "; ".join(
+            f"{a.name} and {b.name} share {len(set(a.measurements['case_id']) & set(b.measurements['case_id']))}"
+            for a, b in combinations(runs, 2)
+        )
+        raise ValueError(f"no case was measured in every run ({counts}); paired differences need the same cases")
+    found = first.loc[shared, ["patient_id", "hemorrhage_type", "reference_ml"]]
+    for run in runs:
+        own = run.measurements.set_index("case_id").loc[shared]
+        apart = (own["reference_ml"] - found["reference_ml"]).abs() > SAME_ML + SAME_SHARE * found["reference_ml"]
+        if apart.any():
+            case = str(apart.idxmax())
+            here, there = found["reference_ml"].loc[case], own["reference_ml"].loc[case]
+            raise ValueError(
+                f"case {case}: the reference volume is {here:.3f} ml in {runs[0].name} and {there:.3f} ml in "
+                f"{run.name} ({int(apart.sum())} of {len(shared)} shared cases differ); wanted runs against the same "
+                "outlines"
+            )
+        _check_patients(found["patient_id"], own["patient_id"], runs[0].name, run.name)
+        found[f"{run.name}: ml"] = own[method]
+    if method in READERS and all(len(_dice(run, READERS[method])) for run in runs):
+        for run in runs:
+            found[f"{run.name}: Dice"] = _dice(run, READERS[method]).reindex(found.index)
+    return found.rename_axis("case_id").reset_index()
+
+
+def _check_patients(first: pd.Series, own: pd.Series, first_name: str, own_name: str) -> None:
+    """Runs may name patients by other pseudonyms, but cases of one patient must be so in both.
+
+    Raises
+    ------
+    ValueError : names two cases of one patient that are of two patients in the other run.
+    """
+    for kept, other, where in ((first, own, own_name), (own, first, first_name)):
+        for patient, cases in kept.groupby(kept).groups.items():
+            if len(set(other.loc[cases])) > 1:
+                named = ", ".join(map(str, cases[:3]))
+                raise ValueError(
+                    f"cases {named} are of one patient ({patient}) in one run and of several in {where}; "
+                    "intervals are over patients, so the runs must group cases alike"
+                )
+
+
+def _dice(run: Run, reader: str) -> pd.Series:
+    """Dice of blood as a whole by case; empty for a run without masks of `reader`."""
+    if run.metrics is None:
+        return pd.Series(dtype=float)
+    rows = run.metrics[(run.metrics["label"] == "blood") & (run.metrics["reader"] == reader)]
+    return rows.set_index("case_id")["dice"]
+
+
+def compare(runs: list[Run], method: str = "network_ml", *, n_resamples: int = 2000, seed: int = 1) -> Comparison:
+    """Agreement of each run with the reference and paired differences of every two runs.
+
+    Volumes are compared in cases that are parenchymal or of no stated type, as in the runs themselves; Dice in all.
+    `paired` has a row for each measure and group (hemorrhage type for Dice, reference volume for errors); of volumes
+    the limits of agreement of both runs too.
+    """
+    cases = shared_cases(runs, method)
+    names = [run.name for run in runs]
+    bootstrap = {"seed": seed, "n_resamples": n_resamples}
+    volumes = cases[cases["hemorrhage_type"].isna() | (cases["hemorrhage_type"] == "parenchymal")]
+    agreed = pd.DataFrame([{"run": name} | _agreement(volumes, f"{name}: ml", bootstrap) for name in names])
+    scored = f"{names[0]}: Dice" in cases
+    groups = _groups(cases) if scored else {}
+    dice = pd.DataFrame(
+        [
+            {"run": name, "hemorrhage_type": group}
+            | bootstrap_mean(part[f"{name}: Dice"], part["patient_id"], **bootstrap).row()
+            for group, part in groups.items()
+            for name in names
+        ]
+    )
+    named = volume_group(volumes["reference_ml"])
+    sizes = {"all": volumes} | {f"{name} ml": volumes[named == name] for name in named.cat.categories}
+    sizes = {name: part for name, part in sizes.items() if len(part)}
+    rows = []
+    for first, second in combinations(names, 2):
+        for group, part in groups.items():
+            scores = part[f"{first}: Dice"], part[f"{second}: Dice"]
+            head = {"measure": "Dice", "group": group, "first": first, "second": second}
+            rows.append(head | _paired(scores[0], scores[1], part["patient_id"], bootstrap))
+        head = {"first": first, "second": second}
+        for group, part in sizes.items():
+            pair = [(part[f"{name}: ml"] - part["reference_ml"]).abs() for name in (first, second)]
+            found = _paired(pair[0], pair[1], part["patient_id"], bootstrap)
+            rows.append({"measure": "absolute error, ml", "group": group} | head | found)
+        pair = [volumes[f"{name}: ml"] for name in (first, second)]
+        found = _paired(pair[0], pair[1], volumes["patient_id"], bootstrap)
+        both = volumes[pair[0].notna() & pair[1].notna()].index
+        if len(both) >= FEWEST:
+            found |= only(bland_altman(pair[0][both], pair[1][both]), "loa_lower", "loa_upper")
+        rows.append({"measure": "volume, ml", "group": "all"} | head | found)
+    return Comparison(method, tuple(runs), cases, agreed, dice, pd.DataFrame(rows), differing_settings(runs))
+
+
+def differing_settings(runs: list[Run]) -> pd.DataFrame:
+    """Parameters that are not the same in all runs: parameter, then a column for each run."""
+    values: dict[str, list] = {}
+    for place, run in enumerate(runs):
+        for notebook, record in run.manifest["notebooks"].items():
+            for name, value in record["parameters"].items():
+                values.setdefault(f"{notebook}.{name}", ["–"] * len(runs))[place] = "not set" if value == "" else value
+    rows = [
+        {"parameter": name} | {run.name: str(value) for run, value in zip(runs, found, strict=True)}
+        for name, found in values.items()
+        if len({str(value) for value in found}) > 1 and not name.endswith((".run_dir", ".jobs"))
+    ]
+    return pd.DataFrame(rows, columns=["parameter", *(run.name for run in runs)])
+
+
+def _groups(cases: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """All cases, then those of each hemorrhage type."""
+    named = cases["hemorrhage_type"].fillna("not stated")
+    kinds = [kind for kind in (*tables.HEMORRHAGE_TYPES, "not stated") if (named == kind).any()]
+    return {"all": cases} | ({kind: cases[named == kind] for kind in kinds} if len(kinds) > 1 else {})
+
+
+def _agreement(cases: pd.DataFrame, column: str, bootstrap: dict) -> dict:
+    known = cases.dropna(subset=[column])
+    error = (known[column] - known["reference_ml"]).abs()
+    mean = bootstrap_mean(error, known["patient_id"], **bootstrap)
+    row: dict = {"n": len(known), "n_missing": len(cases) - len(known)}
+    if len(known) >= FEWEST:
+        row |= only(bland_altman(known[column], known["reference_ml"]), *LIMITS)
+    else:
+        row |= {name: (math.nan, math.nan) if name.endswith("_ci") else math.nan for name in LIMITS}
+    return flat(row | {"mean_absolute_error": mean.mean, "mean_absolute_error_ci": mean.mean_ci})
+
+
+def _paired(of_first: pd.Series, of_second: pd.Series, owners: pd.Series, bootstrap: dict) -> dict:
+    """Mean difference first - second on the cases that have both, with its interval over patients."""
+    mean = bootstrap_mean(of_first - of_second, owners, **bootstrap)
+    both = of_first.notna() & of_second.notna()
+    return {
+        "n": mean.n,
+        "n_patients": mean.n_patients,
+        "n_missing": mean.n_missing,
+        "first_mean": of_first[both].mean(),
+        "second_mean": of_second[both].mean(),
+        "difference": mean.mean,
+        "difference_ci_low": mean.mean_ci[0],
+        "difference_ci_high": mean.mean_ci[1],
+        "sd": mean.sd,
+    }

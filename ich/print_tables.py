@@ -1,0 +1,269 @@
+"""The tables of a study as a paper prints them: Table 1, Dice by type, volume error by group, agreement.
+
+Every number is read from a CSV table of the run and rounded; nothing is computed here.
+"""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+PAPER = "Wang et al. 2019"
+METHODS = {
+    "network_ml": "network",
+    "abc2_ml": "ABC/2",
+    "abc2_kothari_ml": "ABC/2, Kothari's C",
+    "second_reader_ml": "second reader",
+}
+MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+BOOTSTRAP = "BCa bootstrap over patients"
+
+
+@dataclass(frozen=True)
+class PrintTable:
+    """One table, ready to print: texts alone, with what n and the intervals are said below it."""
+
+    name: str  # file name without ending
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: str
+    worded: int = 1  # columns of words at the left; the others hold numbers
+    groups: tuple[int, ...] = ()  # rows that begin a group
+
+
+def number(text: str | float, digits: int) -> str:
+    """A number as print has it, with a true minus sign; a dash where there is none."""
+    value = float(text) if text not in ("", None) else math.nan
+    if math.isnan(value):
+        return DASH
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{MINUS}∞"
+    shown = f"{value:.{digits}f}"
+    return (shown[1:] if float(shown) == 0 and shown.startswith("-") else shown).replace("-", MINUS)
+
+
+def interval(row: dict[str, str], value: str, low: str, high: str, digits: int) -> str:
+    """`value (low to high)`; the value alone where the row has no interval."""
+    shown = number(row[value], digits)
+    if not row.get(low) or not row.get(high):
+        return shown
+    return f"{shown} ({number(row[low], digits)} to {number(row[high], digits)})"
+
+
+def spread(row: dict[str, str], mean: str, sd: str, digits: int) -> str:
+    """`mean ± SD`; the mean alone where there is no SD."""
+    shown = number(row[mean], digits)
+    return f"{shown} ± {number(row[sd], digits)}" if row.get(sd) else shown
+
+
+def read_rows(run: Path, name: str) -> list[dict[str, str]]:
+    """Rows of one of the run's tables as texts; none where the run has no such table."""
+    path = run / "tables" / f"{name}.csv"
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def method_name(column: str, own: str = "network") -> str:
+    """A volume column as a reader's word; `own` is what this run calls the masks it tests."""
+    name = METHODS.get(column, column.removesuffix("_ml").replace("_", " "))
+    return own if name == "network" else name
+
+
+def table_one(run: Path, simulated: bool = False) -> PrintTable | None:
+    """Table 1: cases and patients, then median [quartiles] or n (%), by split; by type where splits were not used."""
+    # A study of masks alone has splits and does not use them.
+    unused = bool(read_rows(run, "measurements")) and not read_rows(run, "metrics")
+    by = "hemorrhage_type" if unused else "split"
+    described, volumes = read_rows(run, f"table1_by_{by}"), read_rows(run, "table1")
+    if not described:
+        return None
+    splits = [name for name in described[0] if name not in ("characteristic", "level", "missing", "all")]
+    shown = ["all"] if len(splits) == 1 else ["all", *splits]
+    with_missing = any(row["missing"] not in ("", "0", "nan") for row in described)
+    rows: list[tuple[str, ...]] = []
+
+    def add(label: str, cells: dict[str, str], missing: str = "") -> None:
+        numbers = [_plain(cells[name]) for name in shown]
+        rows.append((label, *numbers, *([_plain(missing) or DASH] if with_missing else [])))
+
+    before = ""
+    for row in described:
+        name, level = row["characteristic"], _plain(row["level"])
+        if name == "n":
+            add("Cases, n", row)
+            other = "split" if unused else "hemorrhage_type"
+            people = {each[by]: each["patients"] for each in volumes if each[other] == "all"}
+            if set(shown) <= set(people):
+                add("Patients, n", people)
+        elif not level:
+            add(name.replace("[Q1,Q3]", "[quartiles]"), row, row["missing"])
+        else:
+            if name != before:
+                rows.append((name, *[""] * (len(shown) + with_missing)))
+            add(f"\N{EM SPACE}{level}", row, row["missing"] if name != before else "")
+        before = name
+    lacking = " Missing: cases without the value." if with_missing else ""
+    return PrintTable(
+        "table1",
+        "Cohort" + _of(simulated),
+        ("", *(_heading(name) for name in shown), *(["Missing"] if with_missing else [])),
+        tuple(rows),
+        "Included cases; a patient may have several. Median [first, third quartile] or n (%): quartiles describe the "
+        f"cases and are no confidence intervals.{lacking}",
+    )
+
+
+def dice_rows(run: Path) -> list[dict[str, str]]:
+    """Rows of dice_by_type.csv for the network, in the order of the paper."""
+    order = ("parenchymal", "ventricular", "subarachnoid", "mixed")
+    rows = [row for row in read_rows(run, "dice_by_type") if row["reader"] == "network"]
+    return sorted(
+        rows, key=lambda row: order.index(row["hemorrhage_type"]) if row["hemorrhage_type"] in order else len(order)
+    )
+
+
+def dice_by_type(run: Path, simulated: bool = False, own: str = "network") -> PrintTable | None:
+    """Mean Dice with its interval by hemorrhage type, beside the second reader's and the published mean."""
+    tested = dice_rows(run)
+    if not tested:
+        return None
+    second = {row["hemorrhage_type"]: row for row in read_rows(run, "dice_by_type") if row["reader"] == "second_reader"}
+    cells = []
+    for row in tested:
+        other = second.get(row["hemorrhage_type"])
+        cells.append(
+            (
+                row["hemorrhage_type"],
+                f"{row['n']} ({row['n_patients']})",
+                interval(row, "mean", "mean_ci_low", "mean_ci_high", 2),
+                *([interval(other, "mean", "mean_ci_low", "mean_ci_high", 2) if other else DASH] if second else []),
+                number(row["published_dice"], 2),
+            )
+        )
+    missing = sum(int(row["n_missing"]) for row in tested)
+    return PrintTable(
+        "dice_by_type",
+        "Dice by hemorrhage type, test split" + _of(simulated),
+        ("Type", "n (patients)", own.capitalize(), *(["Second reader"] if second else []), PAPER),
+        tuple(cells),
+        f"Mean Dice of blood as a whole (95 % interval, {BOOTSTRAP}); n cases (of so many patients). "
+        f"{_missing(missing)}"
+        f"{PAPER}: means of 162 other test cases, printed without intervals.",
+    )
+
+
+def error_by_group(run: Path, simulated: bool = False, own: str = "network") -> PrintTable | None:
+    """Mean absolute volume error by group of the reference volume, beside the published one."""
+    rows = read_rows(run, "error_by_group")
+    if not rows:
+        return None
+    with_interval = any(row.get("mean_ci_low") for row in rows)
+    cells: list[tuple[str, ...]] = []
+    groups, before = [], ""
+    for row in rows:
+        if row["method"] != before:
+            groups.append(len(cells))
+        head = (own if row["method"] == "network" else row["method"]) if row["method"] != before else ""
+        before = row["method"]
+        low_high = (number(row["mean_ci_low"], 2), number(row["mean_ci_high"], 2)) if with_interval else ()
+        cells.append(
+            (
+                head,
+                row["group"].replace("-", DASH) + ("" if row["group"] == "all" else " ml"),
+                row["n"],
+                spread(row, "mean_ml", "sd_ml", 2),
+                *([" to ".join(low_high) if row["mean_ci_low"] else DASH] if with_interval else []),
+                spread(row, "published_mean_ml", "published_sd_ml", 2),
+            )
+        )
+    missing = max(int(row["n_missing"]) for row in rows)
+    said = f"95 % interval of the mean: {BOOTSTRAP}. " if with_interval else ""
+    return PrintTable(
+        "error_by_group",
+        "Absolute volume error by reference volume" + _of(simulated),
+        (
+            "Method",
+            "Reference",
+            "n",
+            "Mean ± SD, ml",
+            *(["95 % interval, ml"] if with_interval else []),
+            f"{PAPER}, ml",
+        ),
+        tuple(cells),
+        f"Absolute difference from the reference volume; n cases (parenchymal, or of no stated type). {said}"
+        f"{_paired(run, own)}{_missing(missing)}{PAPER}: mean ± SD of 97 other parenchymal cases.",
+        worded=2,
+        groups=tuple(groups),
+    )
+
+
+def agreement(run: Path, simulated: bool = False, own: str = "network") -> PrintTable | None:
+    """Bias, limits of agreement, concordance and share within the margin, with exact intervals."""
+    rows = [row for row in read_rows(run, "agreement") if row["stratum"] == "all"]
+    if not rows:
+        return None
+    cells = [
+        (
+            method_name(row["method"], own),
+            row["n"],
+            interval(row, "bias", "bias_ci_low", "bias_ci_high", 1),
+            number(row["sd"], 1),
+            interval(row, "loa_lower", "loa_lower_ci_low", "loa_lower_ci_high", 1),
+            interval(row, "loa_upper", "loa_upper_ci_low", "loa_upper_ci_high", 1),
+            interval(row, "ccc", "ccc_ci_low", "ccc_ci_high", 3),
+            interval(row, "within_5_ml", "within_5_ml_ci_low", "within_5_ml_ci_high", 2),
+        )
+        for row in rows
+    ]
+    missing = max(int(row["n_missing"]) for row in rows)
+    return PrintTable(
+        "agreement",
+        "Agreement with the reference volume" + _of(simulated),
+        ("Method", "n", "Bias, ml", "SD, ml", "Lower limit, ml", "Upper limit, ml", "CCC", "Within 5 ml"),
+        tuple(cells),
+        "Difference = method − reference; n pairs of cases; limits of agreement are bias ± 1.96 SD. In brackets 95 % "
+        "intervals: of the bias by t, of the limits exact (noncentral t), of the concordance correlation (CCC) by z "
+        f"transformation, of the share within 5 ml by Wilson. {_missing(missing)}".strip(),
+    )
+
+
+def print_tables(run: Path, simulated: bool = False, own: str = "network") -> dict[str, PrintTable]:
+    """Every one of the four tables that the run has, by name."""
+    made = (
+        table_one(run, simulated),
+        dice_by_type(run, simulated, own),
+        error_by_group(run, simulated, own),
+        agreement(run, simulated, own),
+    )
+    return {table.name: table for table in made if table is not None}
+
+
+def _paired(run: Path, own: str) -> str:
+    row = next((row for row in read_rows(run, "paired_errors") if row["group"] == "all"), None)
+    if row is None or not row["shift_ml"]:
+        return ""
+    first, second = method_name(row["first"], own), method_name(row["second"], own)
+    return (
+        f"Paired difference of the errors, {first} − {second}: "
+        f"{interval(row, 'shift_ml', 'shift_ci_low', 'shift_ci_high', 1)} ml over {row['n']} cases "
+        "(Hodges-Lehmann, 95 % interval by signed ranks). "
+    )
+
+
+def _plain(text: str) -> str:
+    return "" if text == "nan" else text.replace(",", ", ").replace("  ", " ")
+
+
+def _heading(name: str) -> str:
+    return "All cases" if name == "all" else name.capitalize()
+
+
+def _of(simulated: bool) -> str:
+    return " (simulated data)" if simulated else ""
+
+
+def _missing(count: int) -> str:
+    return f"{count} case{'' if count == 1 else 's'} without a prediction left out. " if count else ""
