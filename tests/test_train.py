@@ -64,6 +64,23 @@ def test_training_learns_and_repeats_itself(discs):
         assert torch.equal(value, again.state_dict()[name]), name
 
 
+def test_a_case_without_blood_is_scored_by_what_is_marked_on_it(monkeypatch):
+    labels = torch.zeros((4, 8, 8), dtype=torch.uint8)
+    labels[:2, 2:4, 2:4] = 1
+    slices = train.Slices(
+        labels.short(),
+        labels,
+        model.neighbor_index(4, 1),
+        torch.tensor([0, 0, 1, 1]),
+        torch.full((4,), 0.05),
+        ("a", "b"),
+    )
+    found = labels.clone()
+    found[2, 0, :6] = 2  # 0.3 ml: 0.1 / (0.1 + 0.3)
+    monkeypatch.setattr(train, "predict_slices", lambda *arguments: found)
+    assert train.validate(torch.nn.Identity(), slices, SETTINGS) == pytest.approx(((1 + 0.25) / 2 + 1) / 2)
+
+
 def test_loss_that_is_not_finite_names_the_cases(discs):
     folder, cases = discs
     part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
