@@ -79,6 +79,7 @@ Modules, each importing only from those before it:
 - rendering: the shape of a hematoma
 - figures: every figure under one name
 - widgets: slice viewer
+- sliders: what another choice would give
 - print_tables: the tables of a study as a paper prints them
 - manuscript: tables for LaTeX and Word
 - marks: where numbers lie on a page's scales
