@@ -40,15 +40,17 @@ def calibrate(
     logits, blood = torch.cat(parts), (slices.labels > 0).cpu()
     settings = replace(settings, temperature=fit_temperature(logits, blood, batch))
     found = logits.argmax(1).to(torch.uint8).numpy()
-    doubts = torch.cat([doubt(blood_probability(part.float(), settings)) for part in logits.split(batch)])
+    probability = torch.cat([blood_probability(part.float(), settings).half() for part in logits.split(batch)])
+    doubts = torch.cat([doubt(part.float()) for part in probability.split(batch)])
     case, voxel_ml = slices.case.cpu(), slices.voxel_ml.cpu()
     uncertain = doubts * voxel_ml
     predicted_ml, uncertain_ml = [], []
     for number in range(len(slices.case_ids)):
         mine = case == number
         mask, ml = np.moveaxis(found[mine.numpy()], 0, -1), voxel_ml[mine].numpy()
-        if settings.smallest_ml > 0:
-            drop_specks(mask, ml, settings.smallest_ml)
+        if settings.smallest_ml > 0 or settings.certain_ml > 0:
+            sure = np.moveaxis(probability[mine].numpy(), 0, -1)
+            drop_specks(mask, ml, settings.smallest_ml, sure, settings.certain_ml, settings.certain)
         predicted_ml.append(float(np.count_nonzero(mask, axis=(0, 1)) @ ml))
         uncertain_ml.append(float(uncertain[mine].sum()))
     reference_ml = case_volumes(slices.labels, slices).cpu().numpy()

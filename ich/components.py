@@ -80,20 +80,33 @@ def label_components(mask: np.ndarray) -> tuple[np.ndarray, list[Box]]:
     return labels[:slices, :rows, :columns].transpose(1, 2, 0), boxes
 
 
-def drop_specks(labels: np.ndarray, voxel_ml: np.ndarray, smallest_ml: float) -> None:
-    """Unmark, in place, connected blood of less than `smallest_ml`; an empty mask stays empty.
+def drop_specks(
+    labels: np.ndarray,
+    voxel_ml: np.ndarray,
+    smallest_ml: float,
+    probability: np.ndarray | None = None,
+    certain_ml: float = 0.0,
+    certain: float = 0.0,
+) -> None:
+    """Unmark, in place, connected blood that is too small, or small and not certain; an empty mask stays empty.
 
     Blood of all labels is connected as one: a thin clot beside a hematoma is not a speck.
 
     Parameters
     ----------
     labels : (I, J, K) of labels, 0 where there is no blood. voxel_ml : (K,) volume of a voxel of each slice.
+    smallest_ml : below it no connected blood stays.
+    probability : (I, J, K) of blood. Below `certain_ml` connected blood stays if the mean is `certain` or more.
     """
     box = bounding_box(labels > 0)
     parts, found = label_components(labels[box] > 0)
     for number, part in enumerate(found, start=1):
         inside = parts[part] == number
-        if voxel_ml[box[2]][part[2]] @ np.count_nonzero(inside, axis=(0, 1)) < smallest_ml:
+        volume_ml = voxel_ml[box[2]][part[2]] @ np.count_nonzero(inside, axis=(0, 1))
+        doubtful = volume_ml < certain_ml and (
+            probability is not None and probability[box][part][inside].mean(dtype=float) < certain
+        )
+        if volume_ml < smallest_ml or doubtful:
             labels[box][part][inside] = 0
 
 

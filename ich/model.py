@@ -38,6 +38,7 @@ class Settings:
     channels, strides : levels of the U-Net.
     classes : background, parenchymal, ventricular, subarachnoid.
     smallest_ml : connected blood below this volume is not marked.
+    certain_ml, certain : connected blood below this volume is marked if its mean probability is `certain` or more.
     mirrored : the network also sees the mirror image, and the mean of both answers counts.
     temperature : what logits are divided by before they are read as probabilities; masks do not depend on it.
     """
@@ -51,6 +52,8 @@ class Settings:
     strides: tuple[int, ...] = (2, 2, 2)
     classes: int = 4
     smallest_ml: float = 0.0
+    certain_ml: float = 0.0
+    certain: float = 0.0
     mirrored: bool = False
     temperature: float = 1.0
 

@@ -63,7 +63,8 @@ def predict(
     hu = crop(scan.hu, view, settings, device, AIR_HU)
     rows = neighbor_index(len(hu), settings.neighbors).to(device)
     labels = np.zeros(scan.hu.shape, np.uint8)
-    probability = np.zeros(scan.hu.shape, np.float16) if with_probability else None
+    wanted = with_probability or settings.certain_ml > 0
+    probability = np.zeros(scan.hu.shape, np.float16) if wanted else None
     uncertain = torch.zeros(len(hu), device=device)
     features = []
     for numbers in torch.arange(len(hu), device=device).split(batch):
@@ -74,7 +75,7 @@ def predict(
         uncertain[numbers] = doubt(blood)
         # Most slices hold no blood: bringing them back to native pixels is skipped.
         keep = (logits[:, 1:] > logits[:, :1]).any(1).flatten(1).any(1)
-        if probability is not None:
+        if with_probability:
             keep |= (blood > AT_STAKE).flatten(1).any(1)
         if bool(keep.any()):
             native, where = uncrop(logits[keep], view, scan.hu.shape[:2]), numbers[keep].cpu().numpy()
@@ -82,13 +83,17 @@ def predict(
             if probability is not None:
                 inside = uncrop(torch.ones_like(logits[:1, :1]), view, scan.hu.shape[:2])[:, 0]
                 probability[:, :, where] = (blood_probability(native, settings) * inside).permute(1, 2, 0).cpu().numpy()
-    if settings.smallest_ml > 0:
-        drop_specks(labels, scan.grid.voxel_ml, settings.smallest_ml)
+    if settings.smallest_ml > 0 or settings.certain_ml > 0:
+        drop_specks(
+            labels, scan.grid.voxel_ml, settings.smallest_ml, probability, settings.certain_ml, settings.certain
+        )
     by_label = {label: scan.grid.volume_ml(labels == label) for label in range(1, settings.classes)}
     pixel_ml = float(np.prod(scan.grid.spacing_mm)) * np.prod(view.extent) / settings.size**2 / 1000
     uncertain_ml = float(uncertain.cpu().numpy() @ scan.grid.slice_weights_mm) * pixel_ml
     embedding = scan_embedding(torch.cat(features), hu, settings)
-    return Prediction(labels, sum(by_label.values()), by_label, uncertain_ml, embedding, probability)
+    return Prediction(
+        labels, sum(by_label.values()), by_label, uncertain_ml, embedding, probability if with_probability else None
+    )
 
 
 def predict_cases(

@@ -149,3 +149,17 @@ def test_specks_are_unmarked_and_a_clot_beside_a_hematoma_is_none():
     empty = np.zeros((40, 40, 4), np.uint8)
     drop_specks(empty, grid.voxel_ml, 0.1)
     assert not empty.any()
+
+
+def test_small_blood_stays_only_if_it_is_certain():
+    from ich.components import drop_specks
+
+    _, grid = head((40, 40, 4), (1.0, 1.0))
+    labels, probability = np.zeros((40, 40, 4), np.uint8), np.zeros((40, 40, 4), np.float16)
+    for place, size, sure in ((2, 10, 0.7), (15, 20, 0.7), (36, 3, 0.95)):  # 0.5, 2 and 0.045 ml
+        labels[place : place + size, 2 : 2 + size, 1] = 1
+        probability[place : place + size, 2 : 2 + size, 1] = sure
+    drop_specks(labels, grid.voxel_ml, 0.0, probability, certain_ml=1.0, certain=0.9)
+    assert not labels[2:12, 2:12, 1].any(), "small and doubtful"
+    assert labels[15:35, 2:22, 1].all(), "large"
+    assert labels[36:39, 2:5, 1].all(), "small and certain"
