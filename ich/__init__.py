@@ -59,6 +59,7 @@ Modules, each importing only from those before it:
 - checklists: what reporting guidelines ask
 - splits: training, validation and test
 - model: the network and its weights
+- training_slices: scans and masks as a network sees them
 - checkpoint: state of a training on disk
 - distributed: several processes train as one
 - augment: random changes of a batch
@@ -66,6 +67,7 @@ Modules, each importing only from those before it:
 - train: the training loop
 - calibration: what probabilities are worth, intervals of volumes
 - novelty: how unlike the training scans
+- stream: simulated cases without end
 - trained: a network to its model folder
 - growth: change between two scans
 - predict: masks on the native grid

@@ -14,7 +14,8 @@ from scipy.optimize import minimize_scalar
 
 from ich.components import drop_specks
 from ich.model import Settings, blood_probability, channels, logits_of
-from ich.train import Slices, case_volumes
+from ich.train import case_volumes
+from ich.training_slices import Slices
 
 AT_STAKE = 0.01  # reliability is that of voxels more likely to be blood than this: the others are air, bone and brain
 OFFSET_ML = 0.5  # added to every uncertain volume: where a network doubts nothing, outlines still differ a little

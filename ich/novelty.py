@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from ich.model import Settings, bottom_features, channels, logits_of, shows_head
-from ich.train import Slices
+from ich.training_slices import Slices
 
 FILE = "novelty.safetensors"
 MOST_CASES = 300  # of the training split, the first ones: enough for a covariance of some 150 features

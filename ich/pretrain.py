@@ -14,9 +14,9 @@ import torch
 from tqdm import tqdm
 
 from ich import phantom, train, trained, variety
-from ich.model import AIR_HU, Settings, crop, look_at, neighbor_index, shows_head
-from ich.scan import Grid
-from ich.train import Recipe, Slices
+from ich.model import Settings
+from ich.train import Recipe
+from ich.training_slices import Seen, Slices, as_seen, joined
 
 SETTINGS = Settings(pixel_mm=1.35, size=160, channels=(24, 48, 96, 160, 160), strides=(2, 2, 2, 2))
 # How the trained network is used; chosen on simulated cases of the validation seed.
@@ -61,24 +61,6 @@ def sources(n: int, seed: int) -> list[Source]:
     return [Source(index % every != every - 1, seed, index) for index in range(n)]
 
 
-def as_seen(hu: np.ndarray, labels: np.ndarray, grid: Grid, settings: Settings) -> dict[str, np.ndarray]:
-    """What training keeps of a case: its slices at network resolution, without those beyond the head.
-
-    Returns
-    -------
-    hu : (K, H, W) int16. labels : (K, H, W) uint8. voxel_ml : (K,) float32, volume of a pixel times its slice's weight.
-    """
-    cpu = torch.device("cpu")
-    view = look_at(hu, grid, settings)
-    small = crop(hu, view, settings, cpu, AIR_HU).round().clamp(-1024, 3071).to(torch.int16).numpy()
-    shares = torch.stack([crop(labels == label, view, settings, cpu, 0) for label in range(1, settings.classes)], 1)
-    seen = torch.cat([1 - shares.sum(1, keepdim=True), shares], 1).argmax(1).to(torch.uint8).numpy()
-    head = np.flatnonzero(shows_head(torch.from_numpy(small), settings))
-    kept = slice(head[0], head[-1] + 1) if len(head) else slice(None)
-    voxel_ml = (grid.slice_weights_mm * settings.pixel_mm**2 / 1000).astype(np.float32)
-    return {"hu": small[kept], "labels": seen[kept], "voxel_ml": voxel_ml[kept]}
-
-
 def _render(source: Source, folder: Path, settings: Settings) -> Path:
     """Write one case as the network sees it, unless it is there."""
     path = folder / f"{source.name}.npz"
@@ -87,8 +69,8 @@ def _render(source: Source, folder: Path, settings: Settings) -> Path:
         case = make(source.seed, source.index)
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as stream:
-            seen = as_seen(case.hu, case.labels, case.grid, settings)
-            np.savez_compressed(stream, hu=seen["hu"], labels=seen["labels"], voxel_ml=seen["voxel_ml"])
+            seen = as_seen(case.hu, case.labels, case.grid, settings).of_the_head(settings)
+            np.savez_compressed(stream, **vars(seen))
         os.replace(temporary, path)
     return path
 
@@ -110,19 +92,13 @@ def render_slices(chosen: list[Source], folder: Path, settings: Settings, jobs: 
     for path in paths:
         with np.load(path) as case:
             lengths.append(len(case["voxel_ml"]))
-    starts = np.cumsum([0, *lengths])
-    shape = (int(starts[-1]), settings.size, settings.size)
-    # Thousands of cases: filled in place, since a list of them and its concatenation would need twice the memory.
-    hu, labels = torch.empty(shape, dtype=torch.int16), torch.empty(shape, dtype=torch.uint8)
-    voxel_ml = torch.empty(shape[0])
-    for path, start, length in zip(paths, starts, lengths, strict=False):
-        with np.load(path) as case:
-            rows = slice(int(start), int(start) + length)
-            hu[rows], labels[rows] = torch.from_numpy(case["hu"]), torch.from_numpy(case["labels"])
-            voxel_ml[rows] = torch.from_numpy(case["voxel_ml"])
-    neighbors = [neighbor_index(n, settings.neighbors) + int(s) for n, s in zip(lengths, starts, strict=False)]
-    case_number = torch.from_numpy(np.repeat(np.arange(len(paths)), lengths))
-    return Slices(hu, labels, torch.cat(neighbors), case_number, voxel_ml, tuple(source.name for source in chosen))
+    cases = (_read(path) for path in paths)
+    return joined(cases, [source.name for source in chosen], lengths, settings, torch.device("cpu"))
+
+
+def _read(path: Path) -> Seen:
+    with np.load(path) as case:
+        return Seen(case["hu"], case["labels"], case["voxel_ml"])
 
 
 def cache_folder(root: Path, settings: Settings) -> Path:

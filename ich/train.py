@@ -1,58 +1,23 @@
 """Training: slices cached on the device, augmentation there, one visible loop. The test set is never touched."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
-import numpy as np
 import pandas as pd
 import torch
 
 from ich import checkpoint, distributed
 from ich.augment import augment
 from ich.loss import segmentation_loss, slice_loss
-from ich.model import (
-    AIR_HU,
-    Settings,
-    build_network,
-    channels,
-    crop,
-    half_precision,
-    logits_of,
-    look_at,
-    neighbor_index,
-)
-from ich.scan import check_same_grid, read_mask, read_scan
+from ich.model import Settings, build_network, channels, half_precision, logits_of
 from ich.tables import LABELS
+from ich.training_slices import Slices, data_hash
 
 FALSE_ML = 0.1  # of blood where there is none: what the score of a case halves at
 UNSEEN_LOSS = 0.01  # hardness of a slice not yet seen: more than that of one well labeled
-
-
-@dataclass(frozen=True)
-class Slices:
-    """Every slice of a split as the network sees it, on the training device.
-
-    Attributes
-    ----------
-    hu : (N, H, W) int16.
-    labels : (N, H, W) uint8, 0..3.
-    neighbors : (N, 2 * neighbors + 1) slice numbers, never across cases.
-    case : (N,) number of the case in `case_ids`.
-    voxel_ml : (N,) volume of one network pixel times its slice's weight.
-    case_ids : the cases in order.
-    """
-
-    hu: torch.Tensor
-    labels: torch.Tensor
-    neighbors: torch.Tensor
-    case: torch.Tensor
-    voxel_ml: torch.Tensor
-    case_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -72,58 +37,6 @@ class Recipe:
     ema_decay: float = 0.99
     validate_every: int = 250
     seed: int = 0
-
-
-def _load_case(case_id: str, image: Path, mask: Path, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    scan = read_scan(image)
-    labels, grid = read_mask(mask)
-    check_same_grid(case_id, scan.grid, grid)
-    cpu = torch.device("cpu")
-    view = look_at(scan.hu, scan.grid, settings)
-    hu = crop(scan.hu, view, settings, cpu, AIR_HU).round().clamp(-1024, 3071).to(torch.int16)
-    # Averaging each label's indicator and taking the largest keeps volume; nearest-neighbor sampling would not.
-    shares = torch.stack([crop((labels == label), view, settings, cpu, 0) for label in range(1, settings.classes)], 1)
-    background = 1 - shares.sum(1, keepdim=True)
-    pixel_ml = settings.pixel_mm**2 / 1000
-    small = torch.cat([background, shares], 1).argmax(1).to(torch.uint8)
-    return hu.numpy(), small.numpy(), scan.grid.slice_weights_mm * pixel_ml
-
-
-def load_slices(cases: pd.DataFrame, folder: Path, settings: Settings, device: torch.device, jobs: int = 2) -> Slices:
-    """Read the scans and masks of `cases` (columns case_id, image, reference_mask; paths from `folder`).
-
-    Raises
-    ------
-    ValueError
-        There is no case, or none of them holds blood.
-    ScanError
-        Names the case whose mask and image differ in shape or affine.
-    """
-    if cases.empty:
-        raise ValueError("no case to load: this split is empty")
-    loaded = joblib.Parallel(n_jobs=jobs, prefer="threads")(
-        joblib.delayed(_load_case)(
-            str(row.case_id), folder / str(row.image), folder / str(row.reference_mask), settings
-        )
-        for row in cases.itertuples()
-    )
-    hu, labels, weights = zip(*loaded, strict=True)
-    starts = np.cumsum([0, *(len(part) for part in hu)])
-    neighbors = torch.cat(
-        [neighbor_index(len(part), settings.neighbors) + int(start) for part, start in zip(hu, starts, strict=False)]
-    )
-    case = torch.from_numpy(np.repeat(np.arange(len(hu)), [len(part) for part in hu]))
-    slices = Slices(
-        torch.from_numpy(np.concatenate(hu)).to(device),
-        torch.from_numpy(np.concatenate(labels)).to(device),
-        neighbors.to(device),
-        case.to(device),
-        torch.from_numpy(np.concatenate(weights)).float().to(device),
-        tuple(cases["case_id"]),
-    )
-    if not bool((slices.labels > 0).any()):
-        raise ValueError(f"none of the {len(hu)} cases of this split holds a labeled voxel: nothing to learn")
-    return slices
 
 
 def _batch(
@@ -146,6 +59,12 @@ def _blood_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
         present = (labels == label).flatten(1).any(1).float()
         weights += present / present.sum().clamp(min=1)
     return weights
+
+
+def _drawn_from(slices: Slices, settings: Settings) -> tuple[Slices, torch.Tensor, torch.Tensor]:
+    """Slices with the weights that `_batch` draws them by, before any of them was seen."""
+    hardness = torch.full((len(slices.hu),), UNSEEN_LOSS, device=slices.hu.device)
+    return slices, _blood_weights(slices.labels, settings.classes), hardness
 
 
 @torch.no_grad()
@@ -199,6 +118,16 @@ def absent_labels(slices: Slices, settings: Settings) -> list[str]:
     ]
 
 
+def _averaging(decay: float) -> Callable:
+    """Moving average whose memory grows to that of `decay`: a short training would end on half its first weights."""
+
+    def update(averaged: list[torch.Tensor], current: list[torch.Tensor], steps: torch.Tensor) -> None:
+        now = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        torch.optim.swa_utils.get_ema_multi_avg_fn(now)(averaged, current, steps)
+
+    return update
+
+
 class BatchTooLarge(RuntimeError):
     """The memory of the device does not hold a batch; the checkpoint keeps the state before."""
 
@@ -231,6 +160,7 @@ def train(
     report: Callable[[dict], None] = lambda row: None,
     checkpoint_file: Path | None = None,
     start: dict[str, torch.Tensor] | None = None,
+    renew: Callable[[int], Slices] | None = None,
 ) -> tuple[torch.nn.Module, pd.DataFrame]:
     """Train on `slices`, keep the averaged weights that are best on `validation`.
 
@@ -243,6 +173,8 @@ def train(
     checkpoint_file : written at each validation; a training of the same data, settings and recipe goes on from it and
         ends, on one CPU thread, with the same weights to the last bit. The caller removes it.
     start : weights to go on from, of a network with the same settings; None starts anew.
+    renew : called after each validation but the last with the number of validations so far; the slices that it returns
+        are those of the training from then on.
 
     Returns
     -------
@@ -269,19 +201,15 @@ def train(
     if start is not None:
         network.load_state_dict(start)
     # Averaged weights (EMA) generalize better than the last ones and cost one multiplication a step.
-    averaged = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
-    )
+    averaged = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=_averaging(recipe.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
-    blood = _blood_weights(slices.labels, settings.classes)
-    hardness = torch.full((len(slices.hu),), UNSEEN_LOSS, device=device)
-
+    slices, blood, hardness = _drawn_from(slices, settings)
     parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     mark = ""
     if checkpoint_file:
         begun = sorted((name, value.double().sum().item()) for name, value in (start or {}).items())
-        mark = checkpoint.fingerprint(settings, recipe, data_hash(slices), data_hash(validation), begun)
+        mark = checkpoint.fingerprint(settings, recipe, data_hash(slices), data_hash(validation), begun, bool(renew))
     kept = checkpoint.load(checkpoint_file, mark, torch.device("cpu")) if checkpoint_file else None
     first, best = 1, -1.0
     history: list[dict] = []
@@ -293,6 +221,8 @@ def train(
         hardness = kept["hardness"].to(device)
         first, history, best = kept["step"] + 1, kept["history"], kept["best"]
         best_state = {name: value.to(device) for name, value in kept["best_state"].items()}
+        if renew and history:
+            slices, blood, hardness = _drawn_from(renew(len(history)), settings)
         for row in history if share.rank == 0 else []:
             report(row)
     running = torch.zeros((), device=device)
@@ -351,14 +281,8 @@ def train(
                 if share.rank == 0:
                     checkpoint.save(checkpoint_file, state | {"best": best, "best_state": best_state}, mark)
                 distributed.wait()
+            if renew and step < recipe.steps:
+                slices, blood, hardness = _drawn_from(renew(len(history)), settings)
     if best_state is not None:
         network.load_state_dict(best_state)
     return network.eval(), pd.DataFrame(history)
-
-
-def data_hash(slices: Slices) -> str:
-    """SHA-256 of the pixels and labels of a split, for the weights' card."""
-    # `data` is a view: the bytes of thousands of cases are not copied.
-    digest = hashlib.sha256(slices.hu.cpu().contiguous().numpy().data)
-    digest.update(slices.labels.cpu().contiguous().numpy().data)
-    return digest.hexdigest()

@@ -10,7 +10,9 @@ import torch
 from ich import distributed, novelty, splits, tables, train
 from ich.calibration import calibrate
 from ich.model import Settings, load_weights, save_weights
-from ich.train import Recipe, Slices
+from ich.stream import embedded_stream
+from ich.train import Recipe
+from ich.training_slices import Slices, data_hash, load_cases, load_slices
 
 USE = "research only; not a medical device"
 
@@ -87,15 +89,20 @@ def train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd
         cases = {name: splits.open_split(run, name) for name in ("train", "validation")}
         if parameters["n_training"]:
             cases["train"] = cases["train"].head(parameters["n_training"])
-        training, validation = (train.load_slices(rows, run, settings, device) for rows in cases.values())
-        network, history = train.train(training, validation, settings, recipe, report, checkpoint_file, start)
+        base = load_cases(cases["train"], run, settings)
+        validation = load_slices(cases["validation"], run, settings, device)
+        with embedded_stream(base, parameters["n_simulated"], settings, device, recipe.seed) as stream:
+            training = stream(0)
+            network, history = train.train(
+                training, validation, settings, recipe, report, checkpoint_file, start, stream.renew
+            )
         if distributed.share().rank == 0:
             tables.write(history, run / "tables" / "training.csv")
             keep(
                 network, settings, training, validation, history, run / "model",
                 trained_on=", ".join(sorted(cases["train"]["source"].unique())),
-                simulated=bool(cases["train"]["simulated"].any()),
-                recipe=vars(recipe), started_from=started_from, training_data_sha256=train.data_hash(training),
+                simulated=bool(cases["train"]["simulated"].any()), simulated_cases_beside=parameters["n_simulated"],
+                recipe=vars(recipe), started_from=started_from, training_data_sha256=data_hash(training),
             )  # fmt: skip
             checkpoint_file.unlink(missing_ok=True)
         distributed.wait()

@@ -7,7 +7,7 @@ import torch
 from scipy.special import expit
 
 from ich import calibration, model, train
-from ich.train import Slices
+from ich.training_slices import Slices
 
 SETTINGS = model.Settings(pixel_mm=4.0, size=16, channels=(4, 8), strides=(2,))
 

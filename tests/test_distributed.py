@@ -15,7 +15,7 @@ from ich import distributed
 
 TRAINING = """
 import sys, json, torch
-from ich import distributed, model, train
+from ich import distributed, model, train, training_slices
 torch.set_num_threads(1)
 model.autocast_dtype = lambda device: torch.float32  # so that rounding is all that may differ
 i, j = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
@@ -25,7 +25,9 @@ at = torch.randint(10, 22, (24, 2), generator=random)
 labels = ((i - at[:, 0, None, None]) ** 2 + (j - at[:, 1, None, None]) ** 2 < 9).to(torch.uint8)
 labels[::3] = 0
 hu = (torch.where(labels > 0, 65.0, hu) + torch.randn(hu.shape, generator=random) * 3).to(torch.int16)
-slices = train.Slices(hu, labels, model.neighbor_index(24, 1), torch.arange(24) // 6, torch.ones(24), tuple("abcd"))
+slices = training_slices.Slices(
+    hu, labels, model.neighbor_index(24, 1), torch.arange(24) // 6, torch.ones(24), tuple("abcd")
+)
 settings = model.Settings(pixel_mm=6.0, size=32, channels=(4, 8), strides=(2,))
 recipe = train.Recipe(steps=40, batch_size=6, validate_every=1, positive_share=0.5, hard_share=0.34, ema_decay=0.9)
 with distributed.joined("cpu"):

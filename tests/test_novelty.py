@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ich import model, novelty
-from ich.train import Slices
+from ich.training_slices import Slices
 
 SETTINGS = model.Settings(pixel_mm=6.0, size=32, channels=(4, 8), strides=(2,))
 

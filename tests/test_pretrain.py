@@ -9,6 +9,7 @@ import torch
 
 from ich import model, pretrain
 from ich.grid import Grid
+from ich.training_slices import as_seen
 
 
 def test_every_fifth_case_is_of_the_embedded_kind():
@@ -29,10 +30,10 @@ def test_slices_beyond_the_head_are_left_out():
     labels[28:36, 28:36, 2] = 3
     grid = Grid(hu.shape, (3.0, 3.0), np.array([0.0, 5, 10, 15, 25]), np.diag([-3.0, -3, 5, 1]), 0.0, 5.0)
     settings = replace(pretrain.SETTINGS, size=32, pixel_mm=6.0)
-    seen = pretrain.as_seen(hu, labels, grid, settings)
-    assert seen["hu"].shape == seen["labels"].shape == (3, 32, 32)
+    seen = as_seen(hu, labels, grid, settings).of_the_head(settings)
+    assert seen.hu.shape == seen.labels.shape == (3, 32, 32)
     # 24 mm x 24 mm on one slice of 5 mm, 576 mm² x 5 mm = 2.88 ml
-    assert float((seen["labels"] == 3).sum((1, 2)) @ seen["voxel_ml"]) == pytest.approx(2.88, rel=0.02)
+    assert float((seen.labels == 3).sum((1, 2)) @ seen.voxel_ml) == pytest.approx(2.88, rel=0.02)
 
 
 def test_a_few_cases_and_steps_make_a_model_folder(tmp_path, monkeypatch):

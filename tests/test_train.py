@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ich import calibration, model, train
+from ich import calibration, model, train, training_slices
 
 SETTINGS = model.Settings(pixel_mm=4.0, size=48, channels=(8, 16), strides=(2,))
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def discs(tmp_path_factory):
 
 def test_slices_keep_the_volume_of_the_masks(discs):
     folder, cases = discs
-    slices = train.load_slices(cases, folder, SETTINGS, CPU)
+    slices = training_slices.load_slices(cases, folder, SETTINGS, CPU)
     native = [nibabel.load(folder / name).get_fdata().sum() * 0.02 for name in cases["reference_mask"]]  # 20 mm3 voxels
     assert train.case_volumes(slices.labels, slices).numpy() == pytest.approx(native, rel=0.08)  # 4 mm pixels
     assert slices.hu.shape == (48, 48, 48)
@@ -53,7 +53,7 @@ def test_slices_keep_the_volume_of_the_masks(discs):
 
 def test_training_learns_and_repeats_itself(discs):
     folder, cases = discs
-    part, held = (train.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:6], cases[6:]))
+    part, held = (training_slices.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:6], cases[6:]))
     recipe = train.Recipe(steps=120, batch_size=6, validate_every=60, seed=3, ema_decay=0.9)
     network, history = train.train(part, held, SETTINGS, recipe)
     assert history["step"].tolist() == [60, 120]
@@ -67,7 +67,7 @@ def test_training_learns_and_repeats_itself(discs):
 def test_a_case_without_blood_is_scored_by_what_is_marked_on_it(monkeypatch):
     labels = torch.zeros((4, 8, 8), dtype=torch.uint8)
     labels[:2, 2:4, 2:4] = 1
-    slices = train.Slices(
+    slices = training_slices.Slices(
         labels.short(),
         labels,
         model.neighbor_index(4, 1),
@@ -83,7 +83,7 @@ def test_a_case_without_blood_is_scored_by_what_is_marked_on_it(monkeypatch):
 
 def test_loss_that_is_not_finite_names_the_cases(discs):
     folder, cases = discs
-    part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
+    part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
     recipe = train.Recipe(steps=4, batch_size=4, learning_rate=math.inf, validate_every=2)
     with pytest.raises(train.LossNotFinite, match=r"not finite at step [23], batch of cases .*[01]"):
         train.train(part, part, SETTINGS, recipe)
@@ -100,7 +100,7 @@ def stop_after(step):
 @pytest.mark.parametrize("hard_share", [0.0, 0.4])
 def test_training_that_was_stopped_ends_with_the_same_weights(discs, tmp_path, hard_share):
     folder, cases = discs
-    part, held = (train.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:6], cases[6:]))
+    part, held = (training_slices.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:6], cases[6:]))
     recipe = train.Recipe(
         steps=12, batch_size=4, validate_every=4, seed=3, ema_decay=0.9, positive_share=0.5, hard_share=hard_share
     )
@@ -118,7 +118,7 @@ def test_training_that_was_stopped_ends_with_the_same_weights(discs, tmp_path, h
 
 def test_checkpoint_of_another_training_is_not_taken_up(discs, tmp_path):
     folder, cases = discs
-    part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
+    part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
     kept = tmp_path / "checkpoint.pt"
     short = train.Recipe(steps=4, batch_size=4, validate_every=2)
     train.train(part, part, SETTINGS, short, checkpoint_file=kept)
@@ -129,7 +129,7 @@ def test_checkpoint_of_another_training_is_not_taken_up(discs, tmp_path):
 
 def test_damaged_checkpoint_is_an_error(discs, tmp_path):
     folder, cases = discs
-    part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
+    part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
     (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
     with pytest.raises(ValueError, match="damaged checkpoint"):
         train.train(part, part, SETTINGS, train.Recipe(steps=2), checkpoint_file=tmp_path / "checkpoint.pt")
@@ -137,7 +137,7 @@ def test_damaged_checkpoint_is_an_error(discs, tmp_path):
 
 def test_training_goes_on_from_given_weights(discs):
     folder, cases = discs
-    part, held = (train.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:6], cases[6:]))
+    part, held = (training_slices.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:6], cases[6:]))
     recipe = train.Recipe(steps=60, batch_size=6, validate_every=60, seed=3, ema_decay=0.9)
     network, history = train.train(part, held, SETTINGS, recipe)
     short = train.Recipe(steps=2, batch_size=6, validate_every=2, seed=3, ema_decay=0.1, learning_rate=1e-6)
@@ -149,7 +149,7 @@ def test_training_goes_on_from_given_weights(discs):
 
 def test_slices_labeled_poorly_come_back(discs):
     folder, cases = discs
-    part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
+    part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
     hardness = torch.full((len(part.hu),), 1e-6)
     hardness[7] = 1.0
     recipe = train.Recipe(batch_size=10, positive_share=0.3, hard_share=0.5)
@@ -163,7 +163,7 @@ def test_batch_beyond_the_memory_says_what_may_fit(discs, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     folder, cases = discs
-    part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
+    part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
     monkeypatch.setattr(train, "segmentation_loss", none_left)
     with pytest.raises(train.BatchTooLarge, match=r"6 slices of 48 x 48 pixels do not fit.*batch_size=3"):
         train.train(part, part, SETTINGS, train.Recipe(steps=2, batch_size=6))
@@ -171,13 +171,13 @@ def test_batch_beyond_the_memory_says_what_may_fit(discs, monkeypatch):
 
 def test_label_that_no_case_holds_is_named(discs):
     folder, cases = discs
-    part = train.load_slices(cases[:2], folder, SETTINGS, CPU)
+    part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
     assert train.absent_labels(part, SETTINGS) == ["ventricular", "subarachnoid"]
 
 
 def test_one_case_a_split_is_enough_to_run(discs):
     folder, cases = discs
-    part, held = (train.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:1], cases[1:2]))
+    part, held = (training_slices.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:1], cases[1:2]))
     network, history = train.train(part, held, SETTINGS, train.Recipe(steps=4, batch_size=4, validate_every=2))
     assert history["step"].tolist() == [2, 4]
     assert calibration.calibrate(network, held, SETTINGS)[1]["factor"] is None
@@ -186,7 +186,7 @@ def test_one_case_a_split_is_enough_to_run(discs):
 def test_empty_split_is_an_error(discs):
     folder, cases = discs
     with pytest.raises(ValueError, match="this split is empty"):
-        train.load_slices(cases[:0], folder, SETTINGS, CPU)
+        training_slices.load_slices(cases[:0], folder, SETTINGS, CPU)
 
 
 def test_split_without_blood_is_an_error(discs, tmp_path):
@@ -195,7 +195,7 @@ def test_split_without_blood_is_an_error(discs, tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.zeros((90, 90, 6), np.uint8), affine), tmp_path / "empty.nii.gz")
     rows = cases[:1].assign(image=str(folder / "0.nii.gz"), reference_mask="empty.nii.gz")
     with pytest.raises(ValueError, match="nothing to learn"):
-        train.load_slices(rows, tmp_path, SETTINGS, CPU)
+        training_slices.load_slices(rows, tmp_path, SETTINGS, CPU)
 
 
 def test_mask_on_another_grid_names_the_case(discs, tmp_path):
@@ -205,4 +205,4 @@ def test_mask_on_another_grid_names_the_case(discs, tmp_path):
     )
     rows = cases[:1].assign(image=str(folder / "0.nii.gz"), reference_mask="m.nii.gz")
     with pytest.raises(ValueError, match=r"case 0: shape \(90, 90, 6\).*\(80, 90, 6\)"):
-        train.load_slices(rows, tmp_path, SETTINGS, CPU)
+        training_slices.load_slices(rows, tmp_path, SETTINGS, CPU)

@@ -21,7 +21,7 @@ import torch
 from monai.losses import DiceCELoss
 from monai.networks.nets import DynUNet
 
-from ich import cohort, model, splits, tables, train
+from ich import cohort, model, splits, tables, train, training_slices
 from ich.agreement import mean_by_group
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def prepare(run: Path, cases: int, size: int) -> None:
 
 
 def train_slices(
-    parts: dict[str, train.Slices], settings: model.Settings, budget_s: float
+    parts: dict[str, training_slices.Slices], settings: model.Settings, budget_s: float
 ) -> tuple[Callable, int, int]:
     """The network of `ich` for the budget: function from slices to labels, steps, parameters."""
     recipe = train.Recipe(steps=20, validate_every=20, seed=1)
@@ -62,7 +62,7 @@ def windows(hu: torch.Tensor, settings: model.Settings) -> torch.Tensor:
     return torch.stack(scaled)
 
 
-def block(slices: train.Slices, case: int, generator: torch.Generator, settings: model.Settings) -> tuple:
+def block(slices: training_slices.Slices, case: int, generator: torch.Generator, settings: model.Settings) -> tuple:
     """A mirrored or plain block (2, 8, H, W) of one case with its labels (1, 8, H, W), about blood half of the time."""
     mine = (slices.case == case).nonzero().flatten()
     blood = (slices.labels[mine] > 0).flatten(1).any(1).nonzero().flatten()
@@ -82,7 +82,7 @@ def block(slices: train.Slices, case: int, generator: torch.Generator, settings:
 
 
 def train_blocks(
-    parts: dict[str, train.Slices], settings: model.Settings, budget_s: float
+    parts: dict[str, training_slices.Slices], settings: model.Settings, budget_s: float
 ) -> tuple[Callable, int, int]:
     """An anisotropic 3D network for the budget, with one-cycle learning rate by time."""
     device = parts["train"].hu.device
@@ -115,7 +115,7 @@ def train_blocks(
         steps += 1
 
     @torch.inference_mode()
-    def label(slices: train.Slices) -> torch.Tensor:
+    def label(slices: training_slices.Slices) -> torch.Tensor:
         network.eval()
         out = torch.zeros_like(slices.labels)
         for case in range(len(slices.case_ids)):
@@ -150,7 +150,7 @@ def main() -> None:
             ("3D, anisotropic", None),
         ):
             settings = model.Settings(neighbors=neighbors or 0)
-            parts = {split: train.load_slices(part, run, settings, device) for split, part in cases.items()}
+            parts = {split: training_slices.load_slices(part, run, settings, device) for split, part in cases.items()}
             fit = train_blocks if neighbors is None else train_slices
             label, steps, parameters = fit(parts, settings, 60 * options.minutes)
             start = time.perf_counter()

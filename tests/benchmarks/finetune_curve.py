@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ich import figures, model, train
+from ich import figures, model, train, training_slices
 from ich.artifacts import Quality, spoil
 from ich.phantom import hemorrhage_type, make_case
-from ich.pretrain import as_seen
 from ich.resampling import bootstrap_mean
+from ich.training_slices import Seen, as_seen, side_by_side
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 6019
@@ -34,30 +34,23 @@ SCANNER = Quality(
 )  # fmt: skip
 
 
-def seen(index: int, settings: model.Settings) -> dict[str, np.ndarray]:
+def seen(index: int, settings: model.Settings) -> Seen:
     """One case from the new scanner as the network sees it."""
     torch.set_num_threads(1)
     case = make_case(SEED, index)
     stack = torch.from_numpy(np.moveaxis(case.hu, 2, 0).copy()).float()
     random = torch.Generator().manual_seed(index)
     hu = spoil(stack, SCANNER, case.grid.spacing_mm[0], random).round().clamp(-1024, 3071)
-    return as_seen(np.moveaxis(hu.numpy(), 0, 2).astype(np.int16), case.labels, case.grid, settings)
+    hu = np.moveaxis(hu.numpy(), 0, 2).astype(np.int16)
+    return as_seen(hu, case.labels, case.grid, settings).of_the_head(settings)
 
 
-def joined(cases: list[dict], settings: model.Settings) -> train.Slices:
+def together(cases: list[Seen], settings: model.Settings) -> training_slices.Slices:
     """The slices of these cases."""
-    lengths = [len(case["hu"]) for case in cases]
-    starts = np.cumsum([0, *lengths[:-1]])
-    return train.Slices(
-        *(torch.from_numpy(np.concatenate([case[name] for case in cases])) for name in ("hu", "labels")),
-        torch.cat([model.neighbor_index(n, settings.neighbors) + int(s) for n, s in zip(lengths, starts, strict=True)]),
-        torch.from_numpy(np.repeat(np.arange(len(cases)), lengths)),
-        torch.from_numpy(np.concatenate([case["voxel_ml"] for case in cases])),
-        tuple(str(number) for number in range(len(cases))),
-    )
+    return side_by_side({str(number): case for number, case in enumerate(cases)}, settings, torch.device("cpu"))
 
 
-def dice(network: torch.nn.Module, test: train.Slices, settings: model.Settings) -> list[float]:
+def dice(network: torch.nn.Module, test: training_slices.Slices, settings: model.Settings) -> list[float]:
     """Dice of blood of each test case."""
     found = train.predict_slices(network, test, settings)
     pairs = ((test.labels[test.case == c] > 0, found[test.case == c] > 0) for c in range(len(test.case_ids)))
@@ -76,12 +69,12 @@ def main() -> None:
     settings = replace(settings, mirrored=False, smallest_ml=0.0)
     n = options.test + options.validation + max(options.sizes)
     every = joblib.Parallel(n_jobs=-1)(joblib.delayed(seen)(index, settings) for index in range(n))
-    test = joined(every[: options.test], settings)
-    validation = joined(every[options.test : options.test + options.validation], settings)
+    test = together(every[: options.test], settings)
+    validation = together(every[options.test : options.test + options.validation], settings)
     kinds = pd.Series([hemorrhage_type(SEED, index) for index in range(options.test)])
     runs: list[tuple[str, int, list[float]]] = [("shipped weights", 0, dice(shipped, test, settings))]
     for size in options.sizes:
-        training = joined(every[options.test + options.validation :][:size], settings)
+        training = together(every[options.test + options.validation :][:size], settings)
         for name, start, rate in (("shipped weights", shipped.state_dict(), 1e-3), ("from nothing", None, 3e-3)):
             recipe = train.Recipe(steps=options.steps, learning_rate=rate, validate_every=options.steps // 3, seed=1)
             network, _ = train.train(training, validation, settings, recipe, start=start)

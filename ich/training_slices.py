@@ -1,0 +1,136 @@
+"""Scans and masks as a network sees them: the slices of many cases, side by side on the training device."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+
+from ich.model import AIR_HU, Settings, crop, look_at, neighbor_index, shows_head
+from ich.scan import Grid, check_same_grid, read_mask, read_scan
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One case at network resolution: `hu` (K, H, W) int16, `labels` (K, H, W) uint8, and `voxel_ml` (K,) float32, the
+    volume of a pixel times its slice's weight."""
+
+    hu: np.ndarray
+    labels: np.ndarray
+    voxel_ml: np.ndarray
+
+    def of_the_head(self, settings: Settings) -> "Seen":
+        """Without the slices beyond the head."""
+        head = np.flatnonzero(shows_head(torch.from_numpy(self.hu), settings))
+        kept = slice(head[0], head[-1] + 1) if len(head) else slice(None)
+        return Seen(self.hu[kept], self.labels[kept], self.voxel_ml[kept])
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Every slice of a split as the network sees it, on the training device.
+
+    Attributes
+    ----------
+    hu : (N, H, W) int16.
+    labels : (N, H, W) uint8, 0..3.
+    neighbors : (N, 2 * neighbors + 1) slice numbers, never across cases.
+    case : (N,) number of the case in `case_ids`.
+    voxel_ml : (N,) volume of one network pixel times its slice's weight.
+    case_ids : the cases in order.
+    """
+
+    hu: torch.Tensor
+    labels: torch.Tensor
+    neighbors: torch.Tensor
+    case: torch.Tensor
+    voxel_ml: torch.Tensor
+    case_ids: tuple[str, ...]
+
+
+def as_seen(hu: np.ndarray, labels: np.ndarray, grid: Grid, settings: Settings) -> Seen:
+    """A scan and its mask (I, J, K) at network resolution."""
+    cpu = torch.device("cpu")
+    view = look_at(hu, grid, settings)
+    small = crop(hu, view, settings, cpu, AIR_HU).round().clamp(-1024, 3071).to(torch.int16)
+    # Averaging each label's indicator and taking the largest keeps volume; nearest-neighbor sampling would not.
+    shares = torch.stack([crop((labels == label), view, settings, cpu, 0) for label in range(1, settings.classes)], 1)
+    seen = torch.cat([1 - shares.sum(1, keepdim=True), shares], 1).argmax(1).to(torch.uint8)
+    voxel_ml = (grid.slice_weights_mm * settings.pixel_mm**2 / 1000).astype(np.float32)
+    return Seen(small.numpy(), seen.numpy(), voxel_ml)
+
+
+def _load_case(case_id: str, image: Path, mask: Path, settings: Settings) -> Seen:
+    scan = read_scan(image)
+    labels, grid = read_mask(mask)
+    check_same_grid(case_id, scan.grid, grid)
+    return as_seen(scan.hu, labels, scan.grid, settings)
+
+
+def load_cases(cases: pd.DataFrame, folder: Path, settings: Settings, jobs: int = 2) -> dict[str, Seen]:
+    """Read the scans and masks of `cases` (columns case_id, image, reference_mask; paths from `folder`).
+
+    Raises
+    ------
+    ValueError
+        There is no case, or none of them holds blood.
+    ScanError
+        Names the case whose mask and image differ in shape or affine.
+    """
+    if cases.empty:
+        raise ValueError("no case to load: this split is empty")
+    loaded = joblib.Parallel(n_jobs=jobs, prefer="threads")(
+        joblib.delayed(_load_case)(
+            str(row.case_id), folder / str(row.image), folder / str(row.reference_mask), settings
+        )
+        for row in cases.itertuples()
+    )
+    if not any(bool((seen.labels > 0).any()) for seen in loaded):
+        raise ValueError(f"none of the {len(loaded)} cases of this split holds a labeled voxel: nothing to learn")
+    return dict(zip(cases["case_id"], loaded, strict=True))
+
+
+def load_slices(cases: pd.DataFrame, folder: Path, settings: Settings, device: torch.device, jobs: int = 2) -> Slices:
+    """The slices of `load_cases` on a device."""
+    loaded = load_cases(cases, folder, settings, jobs)
+    return side_by_side(loaded, settings, device)
+
+
+def side_by_side(cases: Mapping[str, Seen], settings: Settings, device: torch.device) -> Slices:
+    """The slices of cases, by case id, on a device."""
+    return joined(cases.values(), list(cases), [len(seen.hu) for seen in cases.values()], settings, device)
+
+
+def joined(
+    cases: Iterable[Seen], case_ids: list[str], lengths: list[int], settings: Settings, device: torch.device
+) -> Slices:
+    """The slices of cases that are read one after the other, with the number of slices of each.
+
+    Filled in place: a list of thousands of cases and its concatenation would need twice the memory.
+    """
+    starts = np.cumsum([0, *lengths])
+    shape = (int(starts[-1]), settings.size, settings.size)
+    hu, labels = torch.empty(shape, dtype=torch.int16), torch.empty(shape, dtype=torch.uint8)
+    voxel_ml = torch.empty(shape[0])
+    for seen, start, length in zip(cases, starts, lengths, strict=False):
+        rows = slice(int(start), int(start) + length)
+        hu[rows], labels[rows] = torch.from_numpy(seen.hu), torch.from_numpy(seen.labels)
+        voxel_ml[rows] = torch.from_numpy(seen.voxel_ml)
+    neighbors = [neighbor_index(n, settings.neighbors) + int(s) for n, s in zip(lengths, starts, strict=False)]
+    case = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
+    return Slices(
+        hu.to(device), labels.to(device), torch.cat(neighbors).to(device), case.to(device), voxel_ml.to(device),
+        tuple(case_ids),
+    )  # fmt: skip
+
+
+def data_hash(slices: Slices) -> str:
+    """SHA-256 of the pixels and labels of a split, for the weights' card."""
+    # `data` is a view: the bytes of thousands of cases are not copied.
+    digest = hashlib.sha256(slices.hu.cpu().contiguous().numpy().data)
+    digest.update(slices.labels.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
