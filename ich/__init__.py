@@ -96,6 +96,8 @@ Modules, each importing only from those before it:
 - notebook: one notebook's parameters and run
 - runs: what is in a folder of runs
 - provenance: what a run was made of
+- archive: a run as a zip that describes itself, and back
+- verify: whether a run holds what its manifest says
 - report: what a finished run gives out
 - study: the run of a study
 - cli: the command line

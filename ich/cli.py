@@ -115,6 +115,18 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--cache", type=Path, metavar="DIR", help="rendered cases, kept (default: OUT/cache)")
     pretrain.add_argument("--jobs", type=int, default=-1, help="worker processes and threads, -1 for one per core")
 
+    verifying = command("verify", _verify, "check a run or its archive: hashes, tables, notebooks, pages, figures")
+    verifying.add_argument("run", type=Path, metavar="RUN", help="run folder, name of a run in reports, or zip")
+    verifying.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
+
+    archiving = command(
+        "archive", _archive, "a finished run as a zip with RO-Crate metadata, without scans and weights"
+    )
+    archiving.add_argument("run", type=Path, metavar="RUN", help="run folder, or name of a run in reports")
+    archiving.add_argument("--out", type=Path, required=True, metavar="FILE.zip", help="archive to write")
+    archiving.add_argument("--license", default="", metavar="URL", help="licence under which the run is given away")
+    archiving.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
+
     opening = command("open", _open, "show the report of a run in the browser")
     opening.add_argument("run", metavar="RUN", help="name of the run")
     opening.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
@@ -295,6 +307,28 @@ def _pretrain(options: argparse.Namespace) -> int:
         options.out, cache, options.cases, options.validation_cases, recipe, options.seed, options.jobs, options.start
     )
     print(f"validation Dice {history['validation_dice'].max():.3f} (simulated cases): {options.out}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from ich.verify import verify
+
+    found = verify(options.run if options.run.exists() else options.reports / options.run)
+    print(found)
+    print(f"{options.run.name}: {f'{len(found.wrong)} discrepancies' if found.wrong else 'as its manifest says'}")
+    return 1 if found.wrong else 0
+
+
+def _archive(options: argparse.Namespace) -> int:
+    from ich.archive import write_archive
+    from ich.verify import verify_run
+
+    run = options.run if options.run.is_dir() else options.reports / options.run
+    wrong = verify_run(run).wrong
+    if wrong:
+        raise ValueError(f"{run.name} is not as its manifest says, so it is not archived: {wrong[0]}")
+    count = write_archive(run, options.out, options.license)
+    print(f"{count} files, without scans, masks and weights: {options.out}")
     return 0
 
 

@@ -13,7 +13,7 @@ from ich.grid import Grid
 from ich.parallel import each
 from ich.quality import EXCLUDING, check_quality
 from ich.scan import ScanError, check_same_grid, read_mask, read_scan
-from ich.tables import HEMORRHAGE_TYPES, LABELS, SPLITS
+from ich.tables import HEMORRHAGE_TYPES, LABELS, SPLITS, check_ids
 
 SOURCE_COLUMNS = [
     "case_id",
@@ -49,6 +49,7 @@ def from_folders(masks: Path, images: Path | None, run_dir: Path, about: Path | 
         The folder holds no mask, or the table lacks a mask of the folder or a needed column.
     """
     files = {_stem(path): path for path in sorted(masks.iterdir()) if path.name.endswith((".nii", ".nii.gz"))}
+    check_ids(pd.Series(list(files), dtype=object), masks.name)
     if not files:
         raise ValueError(f"{masks.name}: no .nii or .nii.gz mask in this folder")
     rows = pd.DataFrame({"case_id": list(files), "reference_mask": [path_from_run(p, run_dir) for p in files.values()]})
@@ -71,10 +72,16 @@ def from_manifest(path: Path, run_dir: Path) -> pd.DataFrame:
     ValueError
         A needed column is missing, a case is listed twice, or a type or split is unknown.
     """
-    rows = pd.read_csv(path, dtype=str)
+    try:
+        rows = pd.read_csv(path, dtype=str, encoding="utf-8-sig", encoding_errors="replace")
+    except ValueError as error:  # among them pandas' errors of parsing, which do not name the file
+        raise ValueError(f"{path.name}: not a table ({' '.join(str(error).split())})") from error
+    if not isinstance(rows.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows
+        raise ValueError(f"{path.name}: not a table (a row has more cells than the first line has columns)")
     for column in ("case_id", "reference_mask"):
         if column not in rows:
             raise ValueError(f"{path.name}: no column {column!r}; found {', '.join(rows.columns)}")
+    check_ids(rows["case_id"].dropna(), path.name)
     doubled = rows.loc[rows["case_id"].duplicated(), "case_id"]
     if len(doubled):
         raise ValueError(f"{path.name}: case {doubled.iloc[0]} is listed more than once")
@@ -92,10 +99,19 @@ def from_manifest(path: Path, run_dir: Path) -> pd.DataFrame:
     for column in ("image", "reference_mask", "second_mask"):
         if column in rows:
             rows[column] = [
-                path_from_run(path.parent / value, run_dir) if isinstance(value, str) else None
+                path_from_run(_named(path, value), run_dir) if isinstance(value, str) else None
                 for value in rows[column]
             ]
     return rows.assign(source=f"manifest {path.name}", simulated=False)
+
+
+def _named(table: Path, text: str) -> Path:
+    """The file that a cell of a table names."""
+    if "\0" in text:
+        raise ValueError(f"{table.name}: {text!r} is no path")
+    if "\\" in text:
+        raise ValueError(f"{table.name}: path {text!r}: wanted / between folders")
+    return table.parent / text
 
 
 def _stem(path: Path) -> str:
@@ -104,12 +120,13 @@ def _stem(path: Path) -> str:
 
 def path_from_run(path: Path, run_dir: Path) -> str:
     """Path as tables hold it, from the run folder: a report must not tell where on a machine the data lay."""
-    return os.path.relpath(path.resolve(), run_dir.resolve())
+    # realpath, as Path.resolve fails on links that lead in a circle
+    return os.path.relpath(os.path.realpath(path), os.path.realpath(run_dir))
 
 
 def _find_image(images: Path, case_id: str, run_dir: Path) -> str | None:
     for name in (f"{case_id}.nii.gz", f"{case_id}_0000.nii.gz", f"{case_id}.nii", case_id):
-        if (images / name).exists():
+        if os.path.exists(images / name):  # Path.exists fails on names that are too long
             return path_from_run(images / name, run_dir)
     return None
 
@@ -144,7 +161,9 @@ def _type_of(volumes: dict[str, float], stated: object) -> str | None:
 
 
 def _died(case: dict, run_dir: Path, need_image: bool, excluding: tuple[str, ...]) -> _Checked:
-    return _Checked({}, "the process that read this case died: a damaged file, or too little memory")
+    return _Checked(
+        {}, "the process that read this case died: a damaged file, too little memory or no end within ten minutes"
+    )
 
 
 def _content(pixels: np.ndarray, grid: Grid) -> str:

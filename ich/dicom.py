@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from ich.grid import Grid, Scan, ScanError, describe_steps, orient, slice_normal, tilt_between
+from ich.grid import MAX_VOXELS, Grid, Scan, ScanError, describe_steps, orient, slice_normal, tilt_between
 from ich.hounsfield import AIR_HU, floor_padding, value_kind
 from ich.series import Series, Slice, choose_series
+from ich.slices import BROKEN_FILE
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 PLAIN = (pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.ExplicitVRLittleEndian)
@@ -19,19 +20,11 @@ PIXEL_TAGS: list = [
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
+MAX_RESCALE = 1e6  # of slope and intercept; true ones are near 1 and -1024
 MAX_PADDING_HU = -900  # a padding value above this would blot out tissue
 TILT_TOLERANCE_DEG = 0.5
 HEAD_HEIGHT_MM = 100.0
-DECODER_ERRORS = (
-    RuntimeError,
-    NotImplementedError,
-    ValueError,
-    AttributeError,
-    KeyError,
-    EOFError,
-    OSError,
-    TypeError,
-)
+DECODER_ERRORS = (RuntimeError, *BROKEN_FILE)
 
 
 def read_dicom_scan(folder: str | Path, series: str | None = None) -> Scan:
@@ -123,6 +116,9 @@ def _distance_notes(series: Series, tilt_deg: float) -> tuple[str, ...]:
 def _values(series: Series, folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """HU as (columns, rows, K), int16 where exact, slices contiguous; and notes on the stored values."""
     columns, rows = series.slices[0].size
+    claimed = columns * rows * len(series.slices)
+    if claimed > MAX_VOXELS:
+        raise ScanError(f"{folder}: series {series.name} claims {claimed} voxels, wanted at most {MAX_VOXELS}")
     hu: np.ndarray = np.empty((columns, rows, len(series.slices)), dtype=np.int16, order="F")
     notes: dict[str, None] = {}
     loaded: tuple[Path | None, pydicom.Dataset, np.ndarray] = (None, pydicom.Dataset(), np.empty(0))
@@ -132,7 +128,14 @@ def _values(series: Series, folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
             if loaded[0] != image.path:
                 loaded = (image.path, *_decoded(image, series, folder))
             _, header, stored = loaded
-            plane, said = _plane_hu(header, stored[image.frame] if stored.ndim == 3 else stored, image.frame)
+            try:
+                plane, said = _plane_hu(header, stored[image.frame] if stored.ndim == 3 else stored, image.frame)
+                if plane.shape != (rows, columns):
+                    raise ValueError(f"pixels are {plane.shape}, the header says {(rows, columns)}")
+            except DECODER_ERRORS as error:
+                raise ScanError(
+                    f"{folder}: image {image.instance} of series {series.name} cannot be used ({error})"
+                ) from error
             notes.update(dict.fromkeys(said))
             if plane.dtype != np.int16 and hu.dtype == np.int16:
                 hu = hu.astype(np.float32)
@@ -145,6 +148,9 @@ def _decoded(image: Slice, series: Series, folder: Path) -> tuple[pydicom.Datase
         header = pydicom.dcmread(image.path, force=True, specific_tags=PIXEL_TAGS)
         if "TransferSyntaxUID" not in header.file_meta:
             header.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+        claimed = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
+        if claimed > MAX_VOXELS:
+            raise ValueError(f"it claims {claimed} pixels, wanted at most {MAX_VOXELS}")
         plain = _plain_pixels(header)
         return header, header.pixel_array if plain is None else plain
     except DECODER_ERRORS as error:
@@ -174,6 +180,8 @@ def _plane_hu(header: pydicom.Dataset, stored: np.ndarray, frame: int) -> tuple[
     if slope is None or intercept is None:
         notes.append("header has no rescale slope and intercept: stored values are taken for HU")
         slope, intercept = 1.0, 0.0
+    if not (0 < abs(slope) <= MAX_RESCALE and abs(intercept) <= MAX_RESCALE):
+        raise ValueError(f"rescale slope {slope:g} and intercept {intercept:g}, wanted up to {MAX_RESCALE:g}")
     padding = _padding(header, stored, slope, intercept)
     if header.get("PhotometricInterpretation") == "MONOCHROME1":
         stored, note = _monochrome1(header, stored)

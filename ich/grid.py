@@ -7,6 +7,9 @@ import numpy as np
 UNIFORM_TOLERANCE_MM = 0.02  # DICOM positions are often rounded to 0.01 mm
 
 
+MAX_VOXELS = 2**28  # of one scan: 1,024 slices of 512 x 512
+
+
 class ScanError(ValueError):
     """A scan or mask that cannot be used; the message names the file, what was found and what was wanted."""
 

@@ -66,6 +66,7 @@ def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
     """Write an executed notebook as one HTML file: code behind a switch, no `interactive` cells."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
+    _without_markup(notebook)
     settings = Config()
     settings.NbConvertBase.display_data_priority = OUTPUTS
     settings.TagRemovePreprocessor.enabled = True
@@ -90,6 +91,15 @@ def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
     title = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), path.stem)
     heading = title.strip().splitlines()[0].lstrip("# ") if title.strip() else path.stem
     write_text(out, page(heading, body, links, out.name, code_switch=True))
+
+
+def _without_markup(notebook: nbformat.NotebookNode) -> None:
+    """Markdown that a cell has put out may quote a header or file name: what looks like a tag becomes text."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if "text/markdown" in output.get("data", {}):
+                text = "".join(output["data"]["text/markdown"])
+                output["data"]["text/markdown"] = re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text)
 
 
 def _with_anchors(body: str) -> str:

@@ -91,7 +91,9 @@ def _write_key(found: Found, ids: pd.DataFrame, run_dir: Path) -> None:
 
 
 def _died(row: dict, case_id: str, run_dir: Path) -> dict:
-    return _result(reason="the process that took this case in died: a damaged file, or too little memory")
+    return _result(
+        reason="the process that took this case in died: a damaged file, too little memory or no end within ten minutes"
+    )
 
 
 def _result(**known) -> dict:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import math
 import os
 import zlib
 from dataclasses import replace
@@ -11,14 +12,24 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from ich.grid import Grid, Native, Scan, ScanError, orient, slice_normal
+from ich.grid import MAX_VOXELS, Grid, Native, Scan, ScanError, orient, slice_normal
 from ich.hounsfield import floor_padding, value_kind
 from ich.tilt import table_step_correction
 
 LABELS = (0, 1, 2, 3)
 SPACING_RANGE_MM = (0.05, 30.0)
+BROKEN_HEADER = (
+    nib.spatialimages.HeaderDataError,
+    nib.wrapstruct.WrapStructError,
+    ValueError,
+    OverflowError,
+    KeyError,  # an unknown code
+)
+MAX_ORIGIN_MM = 1e5  # some writers count table positions over a whole day
 COMMENT = 6  # NIfTI extension code of a text comment
 POSITION_TOLERANCE_MM = 1e-3
+MAX_BYTES = 2**30 + 2**24  # of a file, unpacked: `MAX_VOXELS` of four bytes, and a header
+PIECE_BYTES = 2**22
 
 
 def read_nifti_scan(path: str | Path) -> Scan:
@@ -30,7 +41,7 @@ def read_nifti_scan(path: str | Path) -> Scan:
     """
     header, stored = _open(Path(path))
     grid = _grid(header, stored.shape, Path(path))
-    values = _scaled(header, stored)
+    values = _scaled(header, stored, path)
     if values.dtype.kind == "f":
         broken = values.size - np.count_nonzero(np.isfinite(values))
         if broken:
@@ -52,7 +63,7 @@ def read_mask(path: str | Path) -> tuple[np.ndarray, Grid]:
     """
     header, stored = _open(Path(path))
     grid = _grid(header, stored.shape, Path(path))
-    labels = _labels(_scaled(header, stored), path)
+    labels = _labels(_scaled(header, stored, path), path)
     return np.array(_to_ijk(labels, grid.native), order="F"), grid
 
 
@@ -65,7 +76,7 @@ def read_values(path: str | Path) -> tuple[np.ndarray, Grid]:
     """
     header, stored = _open(Path(path))
     grid = _grid(header, stored.shape, Path(path))
-    values = _scaled(header, stored)
+    values = _scaled(header, stored, path)
     whole = np.rint(values)
     if not np.all(np.isfinite(values)) or np.abs(values - whole).max(initial=0) > 1e-5:
         raise ScanError(f"{path}: mask holds values that are no integers")
@@ -91,9 +102,7 @@ def write_scan(path: str | Path, hu: np.ndarray, grid: Grid) -> None:
 def _open(path: Path) -> tuple[nib.Nifti1Header, np.ndarray]:
     """Header, unchecked, and stored values; the whole gzip stream is read so that its checksum counts."""
     try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
+        raw = _content(path)
     except FileNotFoundError as error:
         raise ScanError(f"{path}: no such file") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -104,7 +113,7 @@ def _open(path: Path) -> tuple[nib.Nifti1Header, np.ndarray]:
         header = kind.from_fileobj(io.BytesIO(raw), check=False)
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
         offset = header.get_data_offset()
-    except (nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError, ValueError) as error:
+    except BROKEN_HEADER as error:
         raise ScanError(f"{path}: not a NIfTI file ({error})") from error
     if bytes(header["magic"]).rstrip(b"\0")[:3] not in (b"n+1", b"n+2"):
         raise ScanError(f"{path}: not a single NIfTI file (magic {bytes(header['magic'])!r}), wanted .nii or .nii.gz")
@@ -114,21 +123,51 @@ def _open(path: Path) -> tuple[nib.Nifti1Header, np.ndarray]:
         shape = shape[:-1]
     if len(shape) != 3 or min(shape) < 1:
         raise ScanError(f"{path}: has shape {shape}, wanted one volume of three axes")
-    wanted = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    voxels = math.prod(int(length) for length in shape)
+    if voxels > MAX_VOXELS:
+        raise ScanError(f"{path}: header claims {voxels} voxels, wanted at most {MAX_VOXELS}")
+    if offset < header.single_vox_offset:
+        raise ScanError(f"{path}: voxels start at byte {offset}, wanted {header.single_vox_offset} or later")
+    wanted = voxels * dtype.itemsize
     if len(raw) - offset < wanted:
         raise ScanError(f"{path}: truncated file: {len(raw) - offset} bytes of voxels, header wants {wanted}")
     stored = np.frombuffer(raw, dtype, count=wanted // dtype.itemsize, offset=offset)
     return header, stored.reshape(shape, order="F")
 
 
-def _scaled(header: nib.Nifti1Header, stored: np.ndarray) -> np.ndarray:
-    slope, inter = header.get_slope_inter()
+def _content(path: Path) -> bytearray:
+    """The bytes of a file, unpacked; ScanError before more than `MAX_BYTES` are held."""
+    if path.exists() and not path.is_file():
+        raise ScanError(f"{path}: not a file, wanted .nii or .nii.gz")
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+        source, raw = gzip.GzipFile(fileobj=stream) if packed else stream, bytearray()
+        while piece := source.read(PIECE_BYTES):
+            raw += piece
+            if len(raw) > MAX_BYTES:
+                raise ScanError(f"{path}: holds more than {MAX_BYTES} bytes{' when unpacked' if packed else ''}")
+    return raw
+
+
+def _scaled(header: nib.Nifti1Header, stored: np.ndarray, path: str | Path) -> np.ndarray:
+    try:
+        slope, inter = header.get_slope_inter()
+    except nib.spatialimages.HeaderDataError as error:
+        raise ScanError(f"{path}: scale of the voxels cannot be used ({error})") from error
     slope, inter = (1.0 if slope is None else slope), (0.0 if inter is None else inter)
     if (slope, inter) == (1.0, 0.0):
         return stored if stored.dtype != np.float64 else stored.astype(np.float32)
-    if slope == 1 and inter == int(inter) and stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
+    if (
+        slope == 1
+        and inter == int(inter)
+        and abs(inter) < 2**30
+        and stored.dtype.kind in "iu"
+        and stored.dtype.itemsize <= 2
+    ):
         return stored.astype(np.int32) + np.int32(inter)
-    return stored.astype(np.float32) * np.float32(slope) + np.float32(inter)
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is counted by the reader
+        return stored.astype(np.float32) * np.float32(slope) + np.float32(inter)
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
@@ -169,6 +208,8 @@ def _grid(header: nib.Nifti1Header, shape: tuple[int, ...], path: Path) -> Grid:
     if not np.all(np.isfinite(affine)) or spacing.min() < low or spacing.max() > high:
         shown = ", ".join(f"{s:g}" for s in spacing)
         raise ScanError(f"{path}: voxel spacing {shown} mm, wanted {low:g} to {high:g} mm on each axis")
+    if np.abs(affine[:3, 3]).max() > MAX_ORIGIN_MM:
+        raise ScanError(f"{path}: origin at {affine[:3, 3].tolist()} mm, wanted within {MAX_ORIGIN_MM:g} mm")
     axes, flips, turned = orient(affine, shape)
     directions = turned[:3, :3] / np.linalg.norm(turned[:3, :3], axis=0)
     if abs(directions[:, 0] @ directions[:, 1]) > 0.02 or abs(np.linalg.det(directions)) < 0.5:
@@ -221,7 +262,10 @@ def _sform_conflict(header: nib.Nifti1Header, sform: np.ndarray, qform: np.ndarr
     if qform is None or np.allclose(sform, qform, atol=0.01):
         return ()
     expected = header.copy()
-    expected.set_qform(sform, code=1, strip_shears=True)
+    try:
+        expected.set_qform(sform, code=1, strip_shears=True)
+    except nib.spatialimages.HeaderDataError:  # an sform without extent, which the check of spacing names
+        return ()
     if np.allclose(expected.get_qform(), qform, atol=0.01):
         return ()
     spacing_s, spacing_q = (np.linalg.norm(a[:3, :3], axis=0).round(4).tolist() for a in (sform, qform))
@@ -253,22 +297,44 @@ def _to_native(data: np.ndarray, native: Native) -> np.ndarray:
 
 def _with_stored_positions(grid: Grid, header: nib.Nifti1Header, affine: np.ndarray) -> Grid:
     """The grid with the exact positions of the header comment, where there is one that fits the affine."""
-    stored = _own_comment(header)
-    if stored is None or grid.native is None:
-        return grid
-    positions = np.array(stored["positions_mm"], dtype=np.float64)
-    fits = np.allclose(np.array(stored["affine"]), affine[:3], atol=POSITION_TOLERANCE_MM)
-    if len(positions) != grid.shape[2] or not fits:
-        stale = "stored slice positions no longer match the affine: the file was changed; the affine is used"
-        return replace(grid, notes=(*grid.notes, stale))
-    if grid.native.flips[2]:
+    stale = replace(
+        grid,
+        notes=(
+            *grid.notes,
+            "stored slice positions no longer match the affine: the file was changed; the affine is used",
+        ),
+    )
+    try:
+        stored = _own_comment(header)
+        if stored is None or grid.native is None:
+            return grid
+        positions = np.array(stored["positions_mm"], dtype=np.float64)
+        fits = np.allclose(np.array(stored["affine"]), affine[:3], atol=POSITION_TOLERANCE_MM)
+        if positions.shape != grid.shape[2:] or not fits or not _in_order(positions):
+            return stale
+        return _at(grid, grid.native, positions, stored)
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
+        return stale  # somebody has written into the comment
+
+
+def _in_order(positions: np.ndarray) -> bool:
+    steps = np.diff(positions)
+    return bool(np.isfinite(positions).all() and (np.all(steps > 0) or np.all(steps < 0)))
+
+
+def _at(grid: Grid, native: Native, positions: np.ndarray, stored: dict) -> Grid:
+    """The grid with the slices at `positions`, as the file's own axis order has them, and what else is stored."""
+    if native.flips[2]:
         positions = positions[::-1]
     if len(positions) > 1 and positions[0] > positions[-1]:
         positions = -positions
     stated = stored["header_slice_spacing_mm"]
+    spacing = (float(stored["spacing_mm"][0]), float(stored["spacing_mm"][1]))
+    if not np.allclose(spacing, grid.spacing_mm, rtol=0.01):
+        raise ValueError(f"stored spacing {spacing} mm, the affine has {grid.spacing_mm}")
     return replace(
         grid,
-        spacing_mm=(float(stored["spacing_mm"][0]), float(stored["spacing_mm"][1])),
+        spacing_mm=spacing,
         positions_mm=positions,
         tilt_deg=float(stored["tilt_deg"]),
         header_slice_spacing_mm=np.nan if stated is None else float(stated),

@@ -132,6 +132,10 @@ def _reasons(group: list[Slice]) -> list[str]:
     reasons = [] if first.modality == "CT" else [f"{first.modality} images, wanted CT"]
     if any(not s.orientation or not s.position_mm or not s.spacing_mm for s in group):
         reasons.append("header has no position, orientation or pixel spacing")
+    elif not all(np.isfinite([*s.orientation, *s.position_mm, *s.spacing_mm]).all() for s in group) or not np.any(
+        np.cross(first.orientation[:3], first.orientation[3:])
+    ):
+        reasons.append("position, orientation or pixel spacing is no usable number")
     else:
         normal = _normal(first.orientation)
         if abs(normal[2]) < MIN_NORMAL_Z:
@@ -218,7 +222,7 @@ def _named(parts: list[Series]) -> list[Series]:
 
     def order(part: Series) -> tuple[int, str]:
         number = part.slices[0].number
-        return (int(number) if number.isdigit() else 10**9, number)
+        return (int(number) if number.isdecimal() else 10**9, number)
 
     total = Counter(part.slices[0].number for part in parts)
     used: Counter[str] = Counter()

@@ -150,7 +150,7 @@ def _listed(frame: pd.DataFrame, base: Path, reasons: dict[Path, str]) -> Layout
         image, mask = (_path(listed.get(name), base) for name in ("image", "reference_mask"))
         reason = _missing(image, "scan") or _missing(mask, "reference mask")
         second, files = _there(_path(listed.get("second_mask"), base)), None
-        if image is not None and image.is_dir():
+        if image is not None and os.path.isdir(image):
             chosen, problem, others = chosen_series(image, listed.get("series"))
             files, reason = (tuple(sorted(files_of(chosen))) if chosen else None), reason or problem
             layout.reasons |= others
@@ -175,11 +175,11 @@ def _path(text: str | None, base: Path) -> Path | None:
 
 
 def _missing(path: Path | None, what: str) -> str | None:
-    return f"the {what} that is named is not there" if path is not None and not path.exists() else None
+    return f"the {what} that is named is not there" if path is not None and not os.path.exists(path) else None
 
 
 def _there(path: Path | None) -> Path | None:
-    return path if path is not None and path.exists() else None
+    return path if path is not None and os.path.exists(path) else None  # Path.exists fails on too long a name
 
 
 KINDS = {

@@ -27,6 +27,7 @@ PATH_PARAMETERS = (
     "weights",
 )  # fmt: skip
 NAMED_BY_PATIENTS = ("root", "scan", "earlier")  # hospitals name folders by patients: such a path is kept nowhere
+MAX_PROFILE_BYTES = 2**20
 RUN_FOLDERS = ("tables", "notebooks", "html", "figures")
 
 
@@ -76,9 +77,11 @@ def read_profile(name: str, notebooks: Path) -> Profile:
         if path.parent == notebooks / "profiles":
             raise unknown(name, sorted(file.stem for file in path.parent.glob("*.yaml")), "profile")
         raise FileNotFoundError(f"profile {name} does not exist")
+    if path.stat().st_size > MAX_PROFILE_BYTES:
+        raise ValueError(f"{path.name}: {path.stat().st_size} bytes, wanted at most {MAX_PROFILE_BYTES}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from error
     wanted = {
         "title": str,
@@ -149,7 +152,7 @@ def plan(profile: Profile, settings: list[str], name: str | None = None, *, repo
         for path_name in set(PATH_PARAMETERS) & set(chosen):
             given = str(chosen[path_name])
             if given:
-                inputs[path_name] = Path(given).resolve()
+                inputs[path_name] = Path(os.path.realpath(given))  # Path.resolve fails on circles of links
                 if not inputs[path_name].exists():
                     raise FileNotFoundError(f"{path_name}={given}: no such file or folder")
                 chosen[path_name] = _from_notebooks(inputs[path_name], notebooks, shown)

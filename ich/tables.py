@@ -5,6 +5,7 @@ so that case `001` stays `001`.
 """
 
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,9 @@ from pandas.io.formats.style import Styler
 
 HEMORRHAGE_TYPES = ("parenchymal", "ventricular", "subarachnoid", "mixed")
 LABELS = {"parenchymal": 1, "ventricular": 2, "subarachnoid": 3}
+MAX_ID_BYTES = 200  # of a case id in UTF-8: it becomes part of a file's name
+# A spreadsheet takes a cell that starts like this for a formula; a number with a sign is none.
+FORMULA = re.compile(r"[=@\t\n]|[+-](?![\d\s.,:;%()\[\]+–-]*$)")
 WORDS = "text-align: left; white-space: normal; max-width: 30rem"
 SPLITS = ("train", "validation", "test")
 
@@ -32,6 +36,24 @@ def _number(low: float | None = 0, high: float | None = None, nullable: bool = F
 
 def _count(nullable: bool = False) -> pa.Column:
     return pa.Column("Int64" if nullable else int, pa.Check.ge(0), nullable=nullable, coerce=True)
+
+
+def strange_id(name: object) -> str | None:
+    """What keeps a text from being a case id, which names files too; None if nothing does."""
+    if not isinstance(name, str) or not name.strip():
+        return "is empty"
+    if len(name.encode("utf-8", "replace")) > MAX_ID_BYTES:
+        return f"has {len(name)} characters, wanted at most {MAX_ID_BYTES} bytes"
+    if name in (".", "..") or any(sign in "/\\" or not sign.isprintable() for sign in name):
+        return "holds a separator of folders or a character that cannot be printed"
+    return None
+
+
+def check_ids(names: pd.Series, where: str) -> None:
+    """ValueError for the first case id that cannot be one."""
+    for name in names:
+        if problem := strange_id(name):
+            raise ValueError(f"{where}: case {str(name)[:60]!r} {problem}")
 
 
 def _case(**options) -> pa.Column:
@@ -164,10 +186,14 @@ def check(frame: pd.DataFrame, table: str, where: str = "table") -> pd.DataFrame
         frame[name] = None
     for name in _text_columns(schema):
         frame[name] = frame[name].astype(object).where(frame[name].notna(), None).astype("str")
+    if "case_id" in schema.columns:
+        check_ids(frame["case_id"].dropna(), f"{where}: {table}")
     try:
         checked = schema.validate(frame)
     except pa.errors.SchemaError as error:
         raise ValueError(f"{where}: {table}: {_explain(error, frame)}") from error
+    except pa.errors.SchemaErrors as error:  # of another type, which pandera reports in another form
+        raise ValueError(f"{where}: {table}: {_explain(error.schema_errors[0], frame)}") from error
     return checked[[*schema.columns, *(c for c in frame.columns if c not in schema.columns)]]
 
 
@@ -187,7 +213,13 @@ def read(path: str | Path, table: str | None = None) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"{path.name} is not in {path.parent}: the notebook that writes it has not run")
     text = dict.fromkeys(_text_columns(schema), "str")
-    return check(pd.read_csv(path, dtype=text), name, path.name)
+    try:
+        frame = pd.read_csv(path, dtype=text)
+    except ValueError as error:  # among them pandas' errors of parsing, which do not name the file
+        raise ValueError(f"{path.name}: not a table ({' '.join(str(error).split())})") from error
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows
+        raise ValueError(f"{path.name}: not a table (a row has more cells than the first line has columns)")
+    return check(frame, name, path.name)
 
 
 def write(frame: pd.DataFrame, path: str | Path, table: str | None = None) -> pd.DataFrame:
@@ -204,8 +236,16 @@ def write_plain(frame: pd.DataFrame, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    frame.to_csv(temporary, index=False, float_format="%.8g")
+    frame.map(_no_formula).rename(columns=_no_formula).to_csv(temporary, index=False, float_format="%.8g")
     os.replace(temporary, path)
+
+
+def _no_formula(cell: object) -> object:
+    """Text that a spreadsheet would run as a formula gets an apostrophe in front; all else is as it was."""
+    if not isinstance(cell, str):
+        return cell
+    text = cell.replace("\r\n", "\n").replace("\r", "\n")  # a lone one would end the row, unquoted
+    return f"'{text}" if FORMULA.match(text) else text
 
 
 def show(frame: pd.DataFrame, name: str, digits: int = 2) -> Styler:
@@ -214,10 +254,11 @@ def show(frame: pd.DataFrame, name: str, digits: int = 2) -> Styler:
     def p_value(value) -> str:
         return "<0.001" if value < 0.001 else f"{value:.3f}"
 
-    shown = frame.style.hide().format(precision=digits, na_rep="–").set_uuid(name)
+    shown = frame.style.hide().format(precision=digits, na_rep="–", escape="html").set_uuid(name)
+    shown = shown.format_index(escape="html", axis=1)
     tested = [column for column in frame.columns if "p" in str(column).split("_")]
     if tested:
-        shown = shown.format(dict.fromkeys(tested, p_value), subset=pd.Index(tested), na_rep="–")
+        shown = shown.format(dict.fromkeys(tested, p_value), subset=pd.Index(tested), na_rep="–", escape="html")
     worded = [column for column in frame.columns if frame[column].map(lambda cell: isinstance(cell, str)).any()
               and pd.to_numeric(frame[column], errors="coerce").isna().all()]  # fmt: skip
     return shown.set_table_styles({column: [{"selector": "", "props": WORDS}] for column in worded}, overwrite=False)

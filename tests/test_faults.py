@@ -1,0 +1,154 @@
+"""Faults of the machine, each caused here: what FAULTS.md says of them holds."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from ich.cli import main
+from ich.verify import verify_run
+
+ROOT = Path(__file__).resolve().parents[1]
+ICH = [sys.executable, "-m", "ich.cli"]
+
+
+def allowed(*options):
+    """Whether this machine lets a test have name spaces of its own, with what `options` add."""
+    tool = shutil.which("unshare")
+    return bool(tool) and subprocess.run([tool, *options, "true"], capture_output=True, check=False).returncode == 0
+
+
+offline = pytest.mark.skipif(not allowed("-rn"), reason="unshare -rn is not allowed here: the network stays connected")
+mounting = pytest.mark.skipif(not allowed("-rm"), reason="unshare -rm is not allowed here: no disk can be mounted")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "tests" / "notebooks", tmp_path / "notebooks")
+    (tmp_path / "notebooks" / "profiles").mkdir()
+    text = "title: A slow one\nnotebooks: [counts_its_runs, sleeps]\nneeds_mb: 0\n"
+    (tmp_path / "notebooks" / "profiles" / "slow.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def study(*arguments):
+    return main(["study", "slow", "--notebooks", "notebooks", "--reports", "reports", *arguments])
+
+
+def test_a_study_killed_at_once_goes_on_where_it_was(project):
+    command = [*ICH, "study", "slow", "--notebooks", "notebooks", "--reports", "reports"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("[2/2] sleeps starts"):
+                break
+        time.sleep(2)
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=60)
+    run = project / "reports" / "slow"
+    assert not (run / "manifest.json").exists()
+    assert list(json.loads((run / "progress.json").read_text())) == ["counts_its_runs"]
+    assert study("--resume", "--set", "seconds=0") == 0
+    assert len(pd.read_csv(run / "tables" / "runs.csv")) == 1  # the first notebook did not run again
+    assert verify_run(run).wrong == []
+    assert not [path.name for path in run.rglob("*") if path.name.endswith((".tmp", ".part"))]
+
+
+@mounting
+def test_a_full_disk_leaves_the_table_that_was_there(tmp_path):
+    code = (
+        "import sys, pandas as pd\n"
+        "from ich.tables import write_plain\n"
+        "path = sys.argv[1] + '/a.csv'\n"
+        "write_plain(pd.DataFrame({'a': [1]}), path)\n"
+        "try:\n"
+        "    write_plain(pd.DataFrame({'a': range(100_000)}), path)\n"
+        "except OSError as error:\n"
+        "    print(error.errno, open(path).read().split())\n"
+    )
+    script = f'mount -t tmpfs -o size=64k none {tmp_path} && exec {sys.executable} -c "$1" {tmp_path}'
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "28 ['a', '1']"  # ENOSPC
+
+
+@mounting
+def test_a_study_on_a_full_disk_says_so_and_goes_on_later(project):
+    (project / "reports").mkdir()
+    script = (
+        f"mount -t tmpfs -o size=128k none reports && {sys.executable} -m ich.cli study slow --set seconds=0 "
+        "--notebooks notebooks --reports reports; echo code $?; ls reports/slow"
+    )
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=True)
+    assert "code 2" in done.stdout or "code 1" in done.stdout
+    assert "manifest.json" not in done.stdout
+    assert "No space left on device" in done.stderr
+
+
+@mounting
+def test_a_read_only_folder_is_said_before_anything_starts(project):
+    (project / "reports").mkdir()
+    script = (
+        f"mount -t tmpfs -o ro none reports && {sys.executable} -m ich.cli study slow "
+        "--notebooks notebooks --reports reports"
+    )
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Read-only file system" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@offline
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["study", "slow", "--set", "seconds=0", "--notebooks", "notebooks", "--reports", "reports"],
+        ["measure", "mask.nii", "--out", "table.csv"],
+        ["phantom", "--n", "1", "--out", "made", "--size", "64", "--jobs", "1"],
+        ["segment", "made/images/phantom-0000.nii.gz", "--out", "case"],
+        ["cohort"],
+        ["list"],
+        ["help", "04_agreement"],
+        ["verify", str(ROOT / "reports" / "demo")],
+        ["archive", str(ROOT / "reports" / "demo"), "--out", "demo.zip"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_command_needs_no_network(project, words):
+    """Without any network device but an unconnected one of its own; the kernel of a study listens on sockets."""
+    if words[0] == "segment":
+        assert main(["phantom", "--n", "1", "--out", "made", "--size", "64", "--jobs", "1"]) == 0
+    labels = np.zeros((8, 8, 4), np.uint8)
+    labels[2:5, 2:5, 1:3] = 1
+    nib.save(nib.Nifti1Image(labels, np.diag([0.5, 0.5, 5, 1])), "mask.nii")
+    script = 'ip link set lo up 2>/dev/null || ifconfig lo up 2>/dev/null; exec "$@"'
+    if words[0] == "study" and not (shutil.which("ip") or shutil.which("ifconfig")):
+        script = f'{sys.executable} -c "$LO_UP"; exec "$@"'
+    up = (  # SIOCSIFFLAGS: the loopback device of the new name space starts switched off
+        "import fcntl, socket, struct; s = socket.socket(); fcntl.ioctl(s, 0x8914, struct.pack('16sh14x', b'lo', 0x49))"
+    )
+    command = ["unshare", "-rn", "sh", "-c", script, "sh", *ICH, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LO_UP": up})
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_test_that_the_table_of_faults_names_is_there():
+    text = (ROOT / "FAULTS.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+)\.py::(test_\w+)`", text)
+    assert len(named) > 20
+    missing = [
+        f"{file}.py::{test}" for file, test in named
+        if f"def {test}(" not in (ROOT / "tests" / f"{file}.py").read_text(encoding="utf-8")
+    ]  # fmt: skip
+    assert missing == []
