@@ -6,10 +6,10 @@ INSTALLED := $(VENV)/.installed
 REPORT := reports/demo/html/index.html
 SOURCES := $(wildcard ich/*.py ich/templates/* ich/templates/report/* notebooks/*.ipynb notebooks/profiles/demo.yaml)
 
-.PHONY: help install study test lint bench fuzz lock clean
+.PHONY: help install study test lint bench fuzz test-browser lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## create .venv with the locked versions
 
@@ -27,6 +27,9 @@ $(REPORT): $(INSTALLED) $(SOURCES)
 
 test: $(INSTALLED)  ## run all tests, notebooks included
 	$(BIN)/python -m pytest
+
+test-browser: $(INSTALLED)  ## the tests that need Chromium: pages, JupyterLab, viewer and caliper
+	$(BIN)/python -m pytest tests/test_pages_in_chromium.py tests/test_lab_in_chromium.py
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -34,6 +34,7 @@ Modules, each importing only from those before it:
 - components: connected parts of a mask
 - hull: diameters of an outline
 - abc2: ABC/2 and its variants
+- caliper: ABC/2 as a reader measures it
 - surface: surface elements and distances of two masks
 - overlap: agreement of two masks
 - measure: files to tables
@@ -51,6 +52,7 @@ Modules, each importing only from those before it:
 - repeated: repeated readings
 - planning: how many cases
 - agreement: agreement of two methods, the panel
+- readers: human ABC/2 in the study
 - cohort: sources to a checked cohort
 - sources: every kind of dataset
 - intake: a dataset's cases into a run folder
@@ -81,6 +83,8 @@ Modules, each importing only from those before it:
 - rendering: the shape of a hematoma
 - figures: every figure under one name
 - widgets: slice viewer
+- viewer: slices and a caliper in JupyterLab
+- reading: a reader's session
 - sliders: what another choice would give
 - print_tables: the tables of a study as a paper prints them
 - manuscript: tables for LaTeX and Word

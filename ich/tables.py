@@ -142,6 +142,24 @@ SCHEMAS = {
             "dice": _number(high=1),
         }
     ),
+    # One row per reading: ABC/2 as a reader measured it; points are (i, j) in voxels of the index slice.
+    "readers": pa.DataFrameSchema(
+        {
+            "case_id": _case(),
+            "reader": _case(),
+            "reading": _count(),  # 1 for a reader's first reading of the case
+            "time": _text(),
+            "blinded": pa.Column(bool, coerce=True),
+            "index_slice": _count(),
+            "a_mm": _number(),
+            "b_mm": _number(),
+            "c_mm": _number(),
+            "abc2_ml": _number(),
+            "angle_deg": _number(high=90.001, nullable=True),  # between A and B
+            "weights": _text(),  # "slice:weight" of every slice that counts, slices from 0
+            **{f"{end}_{axis}": _number(low=None) for end in ("a1", "a2", "b1", "b2") for axis in "ij"},
+        }
+    ),
     "agreement": pa.DataFrameSchema(
         {
             "method": _case(),

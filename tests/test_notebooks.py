@@ -68,7 +68,7 @@ def test_demo_network_reaches_its_aims(demo, kind, wanted):
 @pytest.mark.slow
 def test_every_table_of_the_demo_has_its_schema(demo):
     """Uses the demo run."""
-    for name in tables.SCHEMAS:
+    for name in set(tables.SCHEMAS) - {"readers"}:  # no reader took part
         tables.read(demo / "tables" / f"{name}.csv")
 
 

@@ -3,7 +3,6 @@
 Skipped, with the reason, where Chromium, Java or npm's packages (axe-core, vnu-jar) cannot be had.
 """
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -22,22 +21,6 @@ from ich.tables import write_plain
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "reports" / "demo"
 SIZES = {"wide": (1440, "light"), "phone": (390, "light"), "dark": (1440, "dark"), "dark phone": (390, "dark")}
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A headless browser."""
-    if importlib.util.find_spec("playwright") is None:
-        pytest.skip("playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def from_npm(folder: Path, name: str) -> Path:

@@ -1,12 +1,12 @@
 """nnU-Net and this package on the same embedded cohort, split, machine and wall-clock budget.
 
-    python tests/benchmarks/nnunet_side_by_side.py NNUNET_ENV [--minutes 3] [--cases 60] [--size 128]
+    python tests/benchmarks/nnunet_side_by_side.py NNUNET_ENV [--minutes 5] [--cases 60] [--size 128]
 
 NNUNET_ENV is a virtual environment that has nnunetv2 (`pip install nnunetv2`); this package does not depend on it.
-nnU-Net trains once for the whole budget, this package for an eighth, a quarter, half and all of it, with MONAI's
+nnU-Net trains once for the whole budget, this package for an eighth, a quarter and all of it, with MONAI's
 SlidingWindowInferer as a second way to predict. Then each predicts scans of 512 x 512 pixels from disk to disk. Writes
 reports/checks/nnunet_side_by_side.csv and, of the cases that this package labels worst, a figure beside it. Takes about
-five times the budget.
+four times the budget.
 """
 
 import argparse
@@ -90,14 +90,15 @@ def train_ich(parts: dict[str, Slices], settings: model.Settings, budget_s: floa
     of the whole one where other work on the machine came between.
     """
     recipe = train.Recipe(steps=100, validate_every=100, seed=1)
-    while True:
+    for attempt in range(4):
         started = time.perf_counter()
         network, _ = train.train(parts["train"], parts["validation"], settings, recipe)
         trained = time.perf_counter() - started
-        if 0.88 * budget_s < trained <= budget_s:
-            return network, trained, recipe.steps
+        if 0.88 * budget_s < trained <= budget_s or attempt == 3:
+            break
         steps = int(0.95 * budget_s * recipe.steps / trained)
         recipe = replace(recipe, steps=steps, validate_every=max(steps // 4, 1))
+    return network, trained, recipe.steps
 
 
 def predict_ich(network: torch.nn.Module, settings: model.Settings, images: Path, out: Path) -> float:
@@ -175,7 +176,7 @@ def main() -> None:
     """Train and predict with all and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("environment", type=Path)
-    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--cases", type=int, default=60)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--large", type=int, default=4, help="scans of 512 x 512 pixels to time prediction on")
@@ -215,7 +216,7 @@ def main() -> None:
         started = time.perf_counter()
         parts = {part: load_slices(splits.open_split(run, part), run, settings, device) for part in SHARES}
         prepared = time.perf_counter() - started
-        for share in (0.125, 0.25, 0.5, 1):
+        for share in (0.125, 0.25, 1):
             network, trained, steps = train_ich(parts, settings, share * budget)
             out = work / f"ich-{share}"
             took = {"prepare_s": prepared, "train_s": trained, "steps": steps,

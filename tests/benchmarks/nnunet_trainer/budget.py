@@ -22,7 +22,7 @@ class nnUNetTrainerBudget(nnUNetTrainer):
     def run_training(self) -> None:
         self.on_train_start()
         end = monotonic() + float(os.environ["ICH_BUDGET_S"])
-        while monotonic() < end and self.current_epoch < self.num_epochs:
+        while monotonic() < end:
             started = monotonic()
             self.on_epoch_start()
             self.on_train_epoch_start()
@@ -34,7 +34,7 @@ class nnUNetTrainerBudget(nnUNetTrainer):
                 self.on_validation_epoch_end([self.validation_step(next(self.dataloader_val))])
             self.on_epoch_end()
             left = (end - monotonic()) / (monotonic() - started)
-            self.num_epochs = self.lr_scheduler.max_steps = max(self.current_epoch + int(left), 1)
+            self.num_epochs = self.lr_scheduler.max_steps = self.current_epoch + 1 + max(int(left), 0)
         self.on_train_end()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:

@@ -1,0 +1,103 @@
+"""ABC/2 of human readers in the study: as methods beside the others, and among themselves."""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import pandas as pd
+
+from ich.agreement import bland_altman, intraclass, repeatability
+
+FEWEST = 3  # pairs that limits of agreement can be had from
+COLUMNS = ["kind", "first", "second", "n", "bias", "bias_ci_low", "bias_ci_high", "sd", "loa_lower", "loa_upper",
+           "icc_a1", "icc_a1_low", "icc_a1_high", "repeatability_ml", "note"]  # fmt: skip
+
+
+def column_of(reader: str) -> str:
+    """Name of a reader's column of volumes."""
+    return f"abc2_by_{reader}_ml"
+
+
+def with_readings(cases: pd.DataFrame, readings: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """`cases` with each reader's first ABC/2 of a case in a column of its own, NaN where it was not read.
+
+    Parameters
+    ----------
+    cases : column case_id. readings : readers.csv.
+
+    Returns
+    -------
+    cases : in the same order.
+    labels : column -> name of the method, of the readers that read any of these cases.
+    """
+    first = readings[(readings["reading"] == 1) & readings["case_id"].isin(cases["case_id"])]
+    labels = {}
+    for reader, part in first.groupby("reader"):
+        labels[column_of(str(reader))] = f"ABC/2 by {reader}"
+        cases = cases.assign(**{column_of(str(reader)): cases["case_id"].map(part.set_index("case_id")["abc2_ml"])})
+    return cases, labels
+
+
+def reader_agreement(cases: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFrame:
+    """Readers against the reference, against the computed ABC/2, against each other and against themselves.
+
+    First readings are compared; a reader's second reading of a case is compared with the first.
+
+    Parameters
+    ----------
+    cases : case_id, reference_ml, abc2_ml. readings : readers.csv.
+
+    Returns
+    -------
+    One row per pair: kind, first, second, n, bias (first - second, ml) and limits of agreement with intervals, ICC(A,1)
+    with its interval, for repeats the repeatability coefficient (two readings differ by less in 95 %), and a note where
+    there are too few cases. With three readers or more a row holds the ICC of all of them.
+
+    Source: Bland & Altman 1986 and 1999; McGraw & Wong 1996; see `ich.bland_altman` and `ich.reliability`.
+    """
+    own = readings[readings["case_id"].isin(cases["case_id"])]
+    if own.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    wide = own.set_index(["case_id", "reader", "reading"])["abc2_ml"].unstack(["reader", "reading"])  # noqa: PD010
+    known = cases.set_index("case_id").loc[wide.index]
+    rows = [_row(*pair) for pair in _pairs(wide, known)]
+    first = pd.DataFrame(wide.xs(1, axis=1, level="reading"))
+    complete = first.dropna()
+    if first.shape[1] > 2 and len(complete) >= FEWEST:
+        rows.append({"kind": "all readers", "first": f"{first.shape[1]} readers", "second": "each other",
+                     "n": len(complete), **_icc(complete)})  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _pairs(wide: pd.DataFrame, known: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.Series, pd.Series]]:
+    names = list(dict.fromkeys(wide.columns.get_level_values("reader")))
+    for kind, column, second in (
+        ("against the reference", "reference_ml", "reference"),
+        ("against the computed", "abc2_ml", "ABC/2"),
+    ):
+        for name in names:
+            yield kind, str(name), second, wide[name, 1], known[column]
+    for one, other in combinations(names, 2):
+        yield "between readers", str(one), str(other), wide[one, 1], wide[other, 1]
+    for name in names:
+        if (name, 2) in wide.columns:
+            yield "same reader", f"{name}, second reading", f"{name}, first reading", wide[name, 2], wide[name, 1]
+
+
+def _row(kind: str, first: str, second: str, a: pd.Series, b: pd.Series) -> dict:
+    both = pd.DataFrame({"a": a, "b": b}).dropna()
+    row = {"kind": kind, "first": first, "second": second, "n": len(both)}
+    if len(both) < FEWEST:
+        return row | {"note": f"{len(both)} shared cases, wanted at least {FEWEST}"}
+    found = bland_altman(both["a"], both["b"])
+    row |= {"bias": found.bias, "bias_ci_low": found.bias_ci[0], "bias_ci_high": found.bias_ci[1], "sd": found.sd,
+            "loa_lower": found.loa_lower, "loa_upper": found.loa_upper, **_icc(both)}  # fmt: skip
+    if kind == "same reader":
+        long = both.melt(ignore_index=False, value_name="ml").rename_axis("case_id").reset_index()
+        row["repeatability_ml"] = repeatability(long, subject="case_id", value="ml")["coefficient"]
+    return row
+
+
+def _icc(table: pd.DataFrame) -> dict[str, float]:
+    rows = intraclass(table)
+    found = rows[rows["type"] == "ICC(A,1)"].to_dict("records")[0]
+    return {"icc_a1": found["icc"], "icc_a1_low": found["ci_low"], "icc_a1_high": found["ci_high"]}

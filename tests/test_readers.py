@@ -1,0 +1,79 @@
+"""Human ABC/2 beside the reference, the formula and other readers; answers from Bland & Altman, Shrout & Fleiss."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ich.readers import reader_agreement, with_readings
+
+# Shrout & Fleiss 1979, table 2: six targets by four judges; ICC(2,1) = 0.29, by McGraw & Wong's name ICC(A,1).
+JUDGES = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
+# Bland & Altman, Lancet 1986;i:307: peak flow of 17 subjects, l/min, by a large meter twice and by a mini meter.
+WRIGHT = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
+WRIGHT_AGAIN = [490, 397, 512, 401, 470, 611, 415, 431, 638, 429, 420, 633, 275, 492, 165, 372, 421]
+MINI = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451]
+
+
+def readings(table, reading=1):
+    """Rows of readers.csv from a column for each reader."""
+    return pd.DataFrame(
+        [
+            {"case_id": f"c{case}", "reader": reader, "reading": reading, "abc2_ml": float(value)}
+            for reader, column in table.items()
+            for case, value in enumerate(column)
+            if not np.isnan(value)
+        ]
+    )
+
+
+def cases(reference, abc2):
+    return pd.DataFrame(
+        {"case_id": [f"c{n}" for n in range(len(reference))], "reference_ml": reference, "abc2_ml": abc2}
+    )
+
+
+def test_readers_among_each_other_have_the_published_correlation():
+    table = reader_agreement(cases(JUDGES[:, 0], JUDGES[:, 1]), readings({f"J{n}": JUDGES[:, n] for n in range(4)}))
+    every = table[table["kind"] == "all readers"].iloc[0]
+    assert every["icc_a1"] == pytest.approx(0.29, abs=0.005)
+    assert (table["kind"] == "between readers").sum() == 6
+    same = table[(table["kind"] == "against the reference") & (table["first"] == "J0")].iloc[0]
+    assert (same["bias"], same["sd"], same["icc_a1"]) == (0, 0, 1)
+
+
+def test_limits_between_readers_are_those_of_bland_and_altman():
+    # Large meter - mini meter: mean -2.1, SD 38.8, limits -79.7 and 75.5 by 2 SD, so by 1.96 SD -78.1 and 73.9.
+    made = readings({"large": WRIGHT, "mini": MINI})
+    row = reader_agreement(cases(WRIGHT, MINI), made).set_index("kind").loc["between readers"]
+    assert row["n"] == 17
+    assert row["bias"] == pytest.approx(-2.1, abs=0.05)
+    assert row["sd"] == pytest.approx(38.8, abs=0.05)
+    assert row["loa_lower"] == pytest.approx(-2.1 - 1.96 * 38.8, abs=0.1)
+
+
+def test_repeatability_of_a_reader_is_that_of_bland_and_altman():
+    made = pd.concat([readings({"R1": WRIGHT}), readings({"R1": WRIGHT_AGAIN}, 2)])
+    row = reader_agreement(cases(WRIGHT, WRIGHT), made).set_index("kind").loc["same reader"]
+    # Bland & Altman 1999, section 4.1: within-subject SD 15.3 of the large meter, coefficient 1.96 √2 15.3 = 42.4.
+    assert row["repeatability_ml"] == pytest.approx(42.4, abs=0.1)
+    assert (row["first"], row["second"]) == ("R1, second reading", "R1, first reading")
+
+
+def test_first_readings_become_methods_and_missing_ones_stay_missing():
+    made = pd.concat([readings({"R1": [1, 2, np.nan], "R2": [4, 5, 6]}), readings({"R1": [7, 8, 9]}, 2)])
+    table, labels = with_readings(cases([1, 2, 3], [1, 2, 3]), made)
+    assert labels == {"abc2_by_R1_ml": "ABC/2 by R1", "abc2_by_R2_ml": "ABC/2 by R2"}
+    assert table["abc2_by_R1_ml"].fillna(-1).tolist() == [1, 2, -1]
+    assert table["abc2_by_R2_ml"].tolist() == [4, 5, 6]
+
+
+def test_too_few_cases_are_said():
+    table = reader_agreement(cases([1, 2], [1, 2]), readings({"R1": [1, 2]}))
+    assert set(table["note"]) == {"2 shared cases, wanted at least 3"}
+    assert table["bias"].isna().all()
+
+
+def test_readings_of_other_cases_are_left_out():
+    made = readings({"R1": [1, 2, 3]}).assign(case_id=["x", "y", "z"])
+    assert reader_agreement(cases([1, 2, 3], [1, 2, 3]), made).empty
+    assert with_readings(cases([1, 2, 3], [1, 2, 3]), made)[1] == {}
