@@ -4,6 +4,7 @@ Modules, each importing only from those before it:
 
 - published: results of published studies
 - tables: schema of every table
+- cluster: per-case work on Dask
 - parallel: per-case work on all cores
 - pseudonyms: keyed hashes of identifiers
 - grid: where voxels lie, what a slice weighs

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
-from ich.case import Weights, segment
+from ich.case import segment
 from ich.model import SHIPPED_WEIGHTS
+from ich.parallel import each
+from ich.predict import ready
 from ich.scan import ScanError, find_series
 from ich.tables import write_plain
 
@@ -34,29 +35,46 @@ def scans_in(path: Path) -> list[Path]:
     return folders
 
 
-def segment_all(scans: list[Path], out: Path, weights: Path = SHIPPED_WEIGHTS, device: str = "auto") -> pd.DataFrame:
+def segment_all(
+    scans: list[Path], out: Path, weights: Path = SHIPPED_WEIGHTS, device: str = "auto", jobs: int = 1
+) -> pd.DataFrame:
     """Segment each scan into `out`/case-001, case-002, ... and write `out`/summary.csv and `out`/key.csv.
 
     Folders are numbered because names of scans may tell of patients; key.csv alone tells which is which.
+
+    Parameters
+    ----------
+    jobs : processes, each with the network.
 
     Returns
     -------
     The summary, one row per scan in order; `reason` is set where there is no result.
     """
-    loaded = Weights.load(weights, device)
-    rows, key = [], []
-    for number, scan in enumerate(tqdm(scans, desc="scans"), start=1):
-        name = f"case-{number:03d}"
-        key.append({"case": name, "scan": str(scan)})
-        try:
-            rows.append({"case": name} | _row(segment(scan, out / name, loaded)))
-        except (ScanError, OSError, ValueError, RuntimeError) as error:
-            rows.append({"case": name, "reason": str(error).replace(str(scan), name)})
+    ready(weights, device)  # weights that cannot be used are no fault of a scan
+    names = [f"case-{number:03d}" for number in range(1, len(scans) + 1)]
+    write_plain(pd.DataFrame({"case": names, "scan": [str(scan) for scan in scans]}), out / "key.csv")
+    rows: dict[int, dict] = {}
+
+    def keep(number: int, row: dict) -> None:
         # Written anew each time: a machine that stops leaves what was done.
-        summary = pd.DataFrame(rows, columns=COLUMNS)
+        rows[number] = row
+        summary = pd.DataFrame([rows[done] for done in sorted(rows)], columns=COLUMNS)
         write_plain(summary, out / "summary.csv")
-        write_plain(pd.DataFrame(key), out / "key.csv")
-    return summary
+
+    work = [(scan, out, name, weights, device) for scan, name in zip(scans, names, strict=True)]
+    each(_segment, work, jobs, what="scans", dead=_died, done=keep)
+    return pd.DataFrame([rows[done] for done in sorted(rows)], columns=COLUMNS)
+
+
+def _segment(scan: Path, out: Path, name: str, weights: Path, device: str) -> dict:
+    try:
+        return {"case": name} | _row(segment(scan, out / name, ready(weights, device)))
+    except (ScanError, OSError, ValueError, RuntimeError) as error:
+        return {"case": name, "reason": str(error).replace(str(scan), name)}
+
+
+def _died(scan: Path, out: Path, name: str, weights: Path, device: str) -> dict:
+    return {"case": name, "reason": "the process that read this scan died: a damaged file, too little memory or no end"}
 
 
 def _row(result: dict) -> dict:

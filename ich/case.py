@@ -8,19 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
-from ich import figures, novelty
+from ich import figures
 from ich.abc2 import ABC2, RULE, abc2_variants
 from ich.calibration import half_width_ml, volume_interval
 from ich.dicom_report import write_dicom_report
 from ich.dicom_seg import write_dicom_seg
 from ich.growth import Growth, growth
 from ich.html import figure_data_uri, page
-from ich.model import SHIPPED_WEIGHTS, Settings, choose_device, load_weights
-from ich.novelty import Familiar
-from ich.predict import Prediction, predict
+from ich.model import SHIPPED_WEIGHTS
+from ich.predict import Prediction, Weights, predict
 from ich.scan import Scan, ScanError, read_scan, write_mask
 from ich.series import choose_series
 from ich.tables import LABELS
@@ -63,22 +61,6 @@ def warnings_for(scan: Scan, prediction: Prediction, weights: "Weights", limits:
     if edge.any():
         found.append("Blood is marked on the first or last slice: it may reach beyond the scan.")
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """A network that is ready, with its settings and card: loaded once for any number of scans."""
-
-    network: torch.nn.Module
-    settings: Settings
-    card: dict
-    familiar: Familiar | None = None
-
-    @classmethod
-    def load(cls, folder: Path, device: str = "auto") -> "Weights":
-        """Of a model folder; raises what `ich.model.load_weights` raises."""
-        network, settings, card = load_weights(folder, choose_device(device))
-        return cls(network, settings, card, novelty.load(folder, card.get("novelty_sha256")))
 
 
 @dataclass(frozen=True, eq=False)

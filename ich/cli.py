@@ -7,12 +7,16 @@ import shlex
 import sys
 from pathlib import Path
 
+from ich.cluster import SCHEDULER
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `ich`; 0 done, 1 a study or some of the files failed, 2 wrong input, 130 interrupted."""
     options = _parser().parse_args(arguments)
+    if getattr(options, "scheduler", None):
+        os.environ[SCHEDULER] = options.scheduler  # the kernels of notebooks inherit it
     try:
         return options.command(options)
     except (ValueError, OSError) as error:
@@ -96,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument(
         "--weights", type=Path, metavar="DIR", help="model folder of a run (default: the weights that ich ships)"
     )
+    segment.add_argument("--jobs", type=int, default=1, help="processes for several scans, -1 for one per core")
 
     training = command("train", _train, "train the network of a run without its notebook; torchrun shares the work")
     training.add_argument("run", type=Path, metavar="RUN", help="run folder that 01_cohort has filled")
@@ -138,6 +143,10 @@ def _parser() -> argparse.ArgumentParser:
     listing = command("list", _list, "profiles, and runs with their headline figures")
     listing.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
     listing.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="notebooks and profiles")
+    for name in ("study", "cohort", "phantom", "measure", "evaluate", "segment"):
+        commands.choices[name].add_argument(
+            "--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work on cases, tcp://HOST:PORT"
+        )
     return parser
 
 
@@ -272,7 +281,7 @@ def _segment(options: argparse.Namespace) -> int:
     if len(scans) > 1:
         if options.earlier:
             raise ValueError(f"--earlier goes with one scan, {len(scans)} were given")
-        summary = segment_all(scans, options.out, weights)
+        summary = segment_all(scans, options.out, weights, jobs=options.jobs)
         failed = summary[summary["reason"].notna()]
         print(f"{len(scans) - len(failed)} of {len(scans)} scans (research use only): {options.out / 'summary.csv'}")
         return _say_failures(failed.rename(columns={"case": "case_id"}))

@@ -1,12 +1,14 @@
 """Masks on the native grid from a trained network."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from ich import novelty
 from ich.calibration import AT_STAKE, count_bins, doubt
 from ich.cohort import path_from_run
 from ich.components import drop_specks
@@ -17,16 +19,47 @@ from ich.model import (
     blood_probability,
     bottom_features,
     channels,
+    choose_device,
     crop,
+    load_weights,
     logits_of,
     look_at,
     neighbor_index,
     uncrop,
 )
 from ich.novelty import Familiar, scan_embedding
+from ich.parallel import each
 from ich.scan import Scan, ScanError, check_same_grid, read_mask, read_scan, write_mask
 
 PREDICTED = ["case_id", "prediction", "network_ml", "uncertain_ml", "novelty"]
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A network that is ready, with its settings and card: loaded once for any number of scans."""
+
+    network: torch.nn.Module
+    settings: Settings
+    card: dict
+    familiar: Familiar | None = None
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto") -> "Weights":
+        """Of a model folder; raises what `ich.model.load_weights` raises."""
+        network, settings, card = load_weights(folder, choose_device(device))
+        return cls(network, settings, card, novelty.load(folder, card.get("novelty_sha256")))
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path, device: str, _written_ns: int) -> Weights:
+    torch.set_flush_denormal(True)
+    return Weights.load(folder, device)
+
+
+def ready(folder: Path, device: str = "auto") -> Weights:
+    """The weights of a model folder, kept in this process until others are asked for or the folder changes."""
+    card = folder / "settings.json"
+    return _loaded(folder, device, card.stat().st_mtime_ns if card.is_file() else 0)
 
 
 @dataclass(frozen=True)
@@ -97,53 +130,70 @@ def predict(
 
 
 def predict_cases(
-    network: torch.nn.Module,
-    settings: Settings,
-    cases: pd.DataFrame,
-    folder: Path,
-    familiar: Familiar | None = None,
+    model_folder: Path, cases: pd.DataFrame, folder: Path, device: str = "auto", jobs: int = 1
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[pd.DataFrame]]:
     """Write `folder`/predictions/<case_id>.nii.gz for every case.
+
+    Parameters
+    ----------
+    cases : case_id, image and reference_mask, paths from `folder`.
+    jobs : processes, each with the network; a GPU is used by one alone.
 
     Returns
     -------
     predictions : case_id, prediction (path from `folder`), network_ml, uncertain_ml, novelty (distance from the
-        training cases over that of the farthest validation case; missing without `familiar`).
+        training cases over that of the farthest validation case; missing where the weights cannot tell).
     failures : case_id, stage, reason; a scan that cannot be read stops nothing.
     bins : `count_bins` of each case whose reference mask lies on the scan's grid.
     """
-    rows, failures, bins = [], [], []
-    for case in cases.itertuples():
-        path = Path("predictions") / f"{case.case_id}.nii.gz"
-        try:
-            scan = read_scan(folder / str(case.image))
-        except (ScanError, OSError) as error:
-            failures.append({"case_id": case.case_id, "stage": "prediction", "reason": str(error)})
-            continue
-        result = predict(network, settings, scan, with_probability=True)
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        write_mask(folder / path, result.labels, scan.grid)
-        rows.append(
-            {
-                "case_id": case.case_id,
-                "prediction": str(path),
-                "network_ml": result.volume_ml,
-                "uncertain_ml": result.uncertain_ml,
-                "novelty": familiar.distance(result.embedding) / familiar.limit if familiar else np.nan,
-            }
-        )
-        try:
-            reference, grid = read_mask(folder / str(case.reference_mask))
-            check_same_grid(str(case.case_id), scan.grid, grid)
-        except (ScanError, OSError):
-            continue  # measuring meets the same mask next and tells of it
-        if result.probability is not None:
-            bins.append(count_bins(result.probability, reference > 0))
+    (folder / "predictions").mkdir(parents=True, exist_ok=True)
+    jobs = 1 if choose_device(device).type == "cuda" else jobs
+    columns = ["case_id", "image", "reference_mask"]
+    work = [(model_folder, device, case, folder) for case in cases[columns].to_dict("records")]
+    rows: list[dict] = []
+    failures: list[dict] = []
+    bins: list[pd.DataFrame] = []
+    for row, counted in each(_predict_case, work, jobs, what="scans predicted", dead=_died):
+        (failures if "reason" in row else rows).append(row)
+        bins += [] if counted is None else [counted]
     return (
         pd.DataFrame(rows, columns=PREDICTED),
         pd.DataFrame(failures, columns=["case_id", "stage", "reason"]),
         bins,
     )
+
+
+def _failed(case: dict, reason: str) -> tuple[dict, None]:
+    return {"case_id": case["case_id"], "stage": "prediction", "reason": reason}, None
+
+
+def _died(model_folder: Path, device: str, case: dict, folder: Path) -> tuple[dict, None]:
+    return _failed(case, "the process that read this scan died: a damaged file, too little memory or no end")
+
+
+def _predict_case(model_folder: Path, device: str, case: dict, folder: Path) -> tuple[dict, pd.DataFrame | None]:
+    weights = ready(model_folder, device)
+    path = Path("predictions") / f"{case['case_id']}.nii.gz"
+    try:
+        scan = read_scan(folder / str(case["image"]))
+    except (ScanError, OSError) as error:
+        return _failed(case, str(error))
+    result = predict(weights.network, weights.settings, scan, with_probability=True)
+    write_mask(folder / path, result.labels, scan.grid)
+    familiar = weights.familiar
+    row = {
+        "case_id": case["case_id"],
+        "prediction": str(path),
+        "network_ml": result.volume_ml,
+        "uncertain_ml": result.uncertain_ml,
+        "novelty": familiar.distance(result.embedding) / familiar.limit if familiar else np.nan,
+    }
+    try:
+        reference, grid = read_mask(folder / str(case["reference_mask"]))
+        check_same_grid(str(case["case_id"]), scan.grid, grid)
+    except (ScanError, OSError):
+        return row, None  # measuring meets the same mask next and tells of it
+    return row, None if result.probability is None else count_bins(result.probability, reference > 0)
 
 
 def given_predictions(cases: pd.DataFrame, folder: Path, run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

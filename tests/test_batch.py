@@ -10,9 +10,9 @@ import pytest
 import torch
 from made_seg import write_ct
 
-from ich import model
+from ich import model, predict
 from ich.batch import scans_in, segment_all
-from ich.case import Weights, segment
+from ich.case import segment
 from ich.cli import main
 from ich.dicom_masks import read_dicom_mask
 from ich.dicom_report import read_volumes
@@ -105,14 +105,15 @@ def test_what_a_path_names(scans, tmp_path):
 def test_weights_are_loaded_once(scans, weights, tmp_path, monkeypatch):
     loads = []
     real = model.load_weights
-    monkeypatch.setattr("ich.case.load_weights", lambda *given: loads.append(1) or real(*given))
+    predict._loaded.cache_clear()
+    monkeypatch.setattr("ich.predict.load_weights", lambda *given: loads.append(1) or real(*given))
     segment_all([scans / "Jane", scans / "Jim"], tmp_path / "out", weights)
     assert len(loads) == 1
 
 
 @pytest.mark.parametrize(("limit", "unlike"), [(1e9, False), (1e-9, True)])
 def test_a_scan_unlike_those_of_training_is_warned_of(scans, weights, tmp_path, limit, unlike):
-    loaded = Weights.load(weights)
+    loaded = predict.Weights.load(weights)
     familiar = Familiar(np.ones(8), np.ones(8), np.eye(8), limit, 40, 20)
     result = segment(scans / "Jane", tmp_path / "out", replace(loaded, familiar=familiar))
     assert any("is unlike those" in text for text in result["warnings"]) is unlike
