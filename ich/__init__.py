@@ -2,6 +2,8 @@
 
 Modules, each importing only from those before it:
 
+- atomic: files whole or not at all
+- provenance: what a run was made of
 - published: results of published studies
 - tables: schema of every table
 - cluster: per-case work on Dask
@@ -100,7 +102,6 @@ Modules, each importing only from those before it:
 - batch: many scans to reports
 - notebook: one notebook's parameters and run
 - runs: what is in a folder of runs
-- provenance: what a run was made of
 - archive: a run as a zip that describes itself, and back
 - verify: whether a run holds what its manifest says
 - report: what a finished run gives out

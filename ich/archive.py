@@ -4,12 +4,12 @@ Scans, masks, weights and the key of pseudonyms stay where they are: an archive 
 """
 
 import json
-import os
 import stat
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from ich.atomic import replacing
 from ich.provenance import file_hash
 
 PARTS = ("tables", "figures", "notebooks", "html")  # folders of a run that go into its archive
@@ -63,15 +63,10 @@ def write_archive(run: Path, out: Path, license_url: str = "") -> int:
     names = members(run)
     crate = json.dumps(_crate(run, manifest, names, license_url), indent=2, ensure_ascii=False) + "\n"
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
-    try:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(_member(METADATA), crate)
-            for name in names:
-                archive.writestr(_member(name), (run / name).read_bytes())
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(out) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(_member(METADATA), crate)
+        for name in names:
+            archive.writestr(_member(name), (run / name).read_bytes())
     return len(names)
 
 

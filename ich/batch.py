@@ -8,11 +8,12 @@ from ich.case import segment
 from ich.model import SHIPPED_WEIGHTS
 from ich.parallel import each
 from ich.predict import ready
+from ich.provenance import file_hash
 from ich.scan import ScanError, find_series
 from ich.tables import write_plain
 
 COLUMNS = ["case", "volume_ml", "parenchymal_ml", "ventricular_ml", "subarachnoid_ml", "interval_low_ml",
-           "interval_high_ml", "abc2_ml", "slice_mm", "tilt_deg", "warnings", "reason"]  # fmt: skip
+           "interval_high_ml", "abc2_ml", "slice_mm", "tilt_deg", "warnings", "mask_sha256", "reason"]  # fmt: skip
 
 
 def scans_in(path: Path) -> list[Path]:
@@ -36,7 +37,12 @@ def scans_in(path: Path) -> list[Path]:
 
 
 def segment_all(
-    scans: list[Path], out: Path, weights: Path = SHIPPED_WEIGHTS, device: str = "auto", jobs: int = 1
+    scans: list[Path],
+    out: Path,
+    weights: Path = SHIPPED_WEIGHTS,
+    device: str = "auto",
+    jobs: int = 1,
+    resume: bool = False,
 ) -> pd.DataFrame:
     """Segment each scan into `out`/case-001, case-002, ... and write `out`/summary.csv and `out`/key.csv.
 
@@ -45,30 +51,57 @@ def segment_all(
     Parameters
     ----------
     jobs : processes, each with the network.
+    resume : take up what an interrupted call with the same scans has done, after checking each mask's SHA-256.
 
     Returns
     -------
     The summary, one row per scan in order; `reason` is set where there is no result.
+
+    Raises
+    ------
+    ValueError : the folder to be resumed holds other scans.
     """
     ready(weights, device)  # weights that cannot be used are no fault of a scan
     names = [f"case-{number:03d}" for number in range(1, len(scans) + 1)]
-    write_plain(pd.DataFrame({"case": names, "scan": [str(scan) for scan in scans]}), out / "key.csv")
-    rows: dict[int, dict] = {}
+    key = pd.DataFrame({"case": names, "scan": [str(scan) for scan in scans]})
+    rows = _done_before(out, key) if resume else {}
+    write_plain(key, out / "key.csv")
+    left = [number for number in range(len(scans)) if number not in rows]
 
-    def keep(number: int, row: dict) -> None:
+    def keep(place: int, row: dict) -> None:
         # Written anew each time: a machine that stops leaves what was done.
-        rows[number] = row
+        rows[left[place]] = row
         summary = pd.DataFrame([rows[done] for done in sorted(rows)], columns=COLUMNS)
         write_plain(summary, out / "summary.csv")
 
-    work = [(scan, out, name, weights, device) for scan, name in zip(scans, names, strict=True)]
+    work = [(scans[number], out, names[number], weights, device) for number in left]
     each(_segment, work, jobs, what="scans", dead=_died, done=keep)
     return pd.DataFrame([rows[done] for done in sorted(rows)], columns=COLUMNS)
 
 
+def _done_before(out: Path, key: pd.DataFrame) -> dict[int, dict]:
+    """Rows of an interrupted call whose masks are still what they were, by number."""
+    if not (out / "key.csv").is_file():
+        return {}
+    if not pd.read_csv(out / "key.csv", dtype=str).equals(key):
+        raise ValueError(f"{out}: key.csv lists other scans than these: leave out --resume, or choose another folder")
+    if not (out / "summary.csv").is_file():
+        return {}
+    summary = pd.read_csv(out / "summary.csv", dtype={"case": str, "mask_sha256": str, "reason": str})
+    place = {name: number for number, name in enumerate(key["case"])}
+    return {
+        place[row["case"]]: row
+        for row in summary.to_dict("records")
+        if isinstance(row["mask_sha256"], str)
+        and (mask := out / row["case"] / "mask.nii.gz").is_file()
+        and file_hash(mask) == row["mask_sha256"]
+    }
+
+
 def _segment(scan: Path, out: Path, name: str, weights: Path, device: str) -> dict:
     try:
-        return {"case": name} | _row(segment(scan, out / name, ready(weights, device)))
+        row = _row(segment(scan, out / name, ready(weights, device)))
+        return {"case": name} | row | {"mask_sha256": file_hash(out / name / "mask.nii.gz")}
     except (ScanError, OSError, ValueError, RuntimeError) as error:
         return {"case": name, "reason": str(error).replace(str(scan), name)}
 

@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from PIL import Image
+
+from ich.atomic import write_text
 
 MM_PER_INCH = 25.4
 PNG_DPI = 300
@@ -129,9 +130,7 @@ def store_caption(folder: Path, name: str, caption: str) -> None:
     path = folder / "captions.json"
     captions = json.loads(path.read_text()) if path.is_file() else {}
     captions[name] = {"caption": caption, "alt": caption}
-    temporary = path.with_name("captions.json.tmp")
-    temporary.write_text(json.dumps(captions, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(captions, indent=1, sort_keys=True) + "\n")
 
 
 def set_title(ax: Axes, title: str, simulated: bool) -> None:

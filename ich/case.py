@@ -3,7 +3,6 @@
 import html as escape
 import importlib.metadata
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ich import figures
 from ich.abc2 import ABC2, RULE, abc2_variants
+from ich.atomic import write_text
 from ich.calibration import half_width_ml, volume_interval
 from ich.dicom_report import write_dicom_report
 from ich.dicom_seg import write_dicom_seg
@@ -144,8 +144,8 @@ def write(found: Case, scan_path: Path, out: Path) -> None:
     write_mask(out / "mask.nii.gz", found.prediction.labels, found.scan.grid)
     if found.scan.source == "dicom" and found.prediction.volume_ml > 0:
         found.content["warnings"] += _write_dicom(scan_path, out, found.prediction, found.content)
-    _write(out / "case.json", json.dumps(found.content, indent=2, allow_nan=False) + "\n")
-    _write(out / "case.html", _page(found))
+    write_text(out / "case.json", json.dumps(found.content, indent=2, allow_nan=False) + "\n")
+    write_text(out / "case.html", _page(found))
 
 
 def segment(
@@ -181,12 +181,6 @@ def _write_dicom(scan_path: Path, out: Path, prediction: Prediction, result: dic
     except (ScanError, ValueError, AttributeError, TypeError) as error:
         return [f"No DICOM SEG and report were written: {error}."]
     return []
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _row(name: str, value: str) -> str:

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
+
+from ich.atomic import replacing
 
 
 def fingerprint(*parts: object) -> str:
@@ -15,10 +16,8 @@ def fingerprint(*parts: object) -> str:
 
 def save(path: Path, state: dict, mark: str) -> None:
     """Write `state` (tensors, numbers, text, lists and dictionaries of them) in one step, with its `fingerprint`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    torch.save({"mark": mark, "state": state}, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        torch.save({"mark": mark, "state": state}, part)
 
 
 def load(path: Path, mark: str, device: torch.device) -> dict | None:

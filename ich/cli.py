@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from ich.atomic import write_text
 from ich.cluster import SCHEDULER
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument(
         "--weights", type=Path, metavar="DIR", help="model folder of a run (default: the weights that ich ships)"
     )
+    segment.add_argument("--resume", action="store_true", help="take up what an interrupted call with these scans did")
     segment.add_argument("--jobs", type=int, default=1, help="processes for several scans, -1 for one per core")
 
     training = command("train", _train, "train the network of a run without its notebook; torchrun shares the work")
@@ -281,7 +283,7 @@ def _segment(options: argparse.Namespace) -> int:
     if len(scans) > 1:
         if options.earlier:
             raise ValueError(f"--earlier goes with one scan, {len(scans)} were given")
-        summary = segment_all(scans, options.out, weights, jobs=options.jobs)
+        summary = segment_all(scans, options.out, weights, jobs=options.jobs, resume=options.resume)
         failed = summary[summary["reason"].notna()]
         print(f"{len(scans) - len(failed)} of {len(scans)} scans (research use only): {options.out / 'summary.csv'}")
         return _say_failures(failed.rename(columns={"case": "case_id"}))
@@ -386,10 +388,7 @@ def _say_failures(failures) -> int:
 
 
 def _write_json(content: dict, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

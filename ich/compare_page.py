@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from ich import tables
+from ich.atomic import write_text
 from ich.compare import Comparison
 from ich.front_page import render
-from ich.html import page, write_text
+from ich.html import page
 from ich.marks import calipers, mark, signed_mark
 from ich.print_tables import BOOTSTRAP, DASH, PrintTable, method_name, number
 

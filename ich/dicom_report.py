@@ -7,6 +7,7 @@ from typing import Any
 import pydicom
 from pydicom.uid import generate_uid
 
+from ich.atomic import replacing
 from ich.dicom_seg import NAMES, PLACES, source_headers
 from ich.series import Series
 
@@ -84,9 +85,8 @@ def write_dicom_report(
             is_verified=False,
             series_description="Hemorrhage volume, research use only",
         )
-        temporary = path.with_name(path.name + ".tmp")
-        report.save_as(temporary)
-    temporary.replace(path)
+        with replacing(path) as part:
+            report.save_as(part)
 
 
 def read_volumes(path: Path) -> dict[str, float]:

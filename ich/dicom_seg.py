@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from ich.atomic import replacing
 from ich.dicom import series_grid
 from ich.grid import ScanError
 from ich.series import Series
@@ -76,9 +77,8 @@ def write_dicom_seg(path: Path, labels: np.ndarray, series: Series, weights: str
             transfer_syntax_uid=ExplicitVRLittleEndian,
             series_description="Hemorrhage, research use only",
         )
-        temporary = path.with_name(path.name + ".tmp")
-        made.save_as(temporary)
-    temporary.replace(path)
+        with replacing(path) as part:
+            made.save_as(part)
 
 
 def source_headers(series: Series) -> list[pydicom.Dataset]:

@@ -4,7 +4,6 @@ import base64
 import html
 import io
 import itertools
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
+from ich.atomic import write_text
 from ich.checklists import anchor
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -190,11 +190,3 @@ def provenance(manifest: dict) -> str:
     }
     versions = _table(pd.DataFrame(list(facts.items()), columns=["what", "version"]), "Code, machine and packages")
     return f"<details><summary>Parameters and versions</summary>{parameters}{versions}</details>"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a page in one step: a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -11,6 +11,7 @@ from docx.oxml import OxmlElement
 from docx.oxml.ns import qn
 from docx.shared import Pt
 
+from ich.atomic import write_bytes, write_text
 from ich.print_tables import PrintTable
 
 DATE_IN_ZIP = (1980, 1, 1, 0, 0, 0)  # the same table gives the same bytes
@@ -46,8 +47,8 @@ def write_manuscript(shown: Iterable[PrintTable], folder: Path) -> list[Path]:
     files = []
     for table in shown:
         tex, word = folder / f"{table.name}.tex", folder / f"{table.name}.docx"
-        tex.write_text(latex(table), encoding="utf-8")
-        word.write_bytes(docx(table))
+        write_text(tex, latex(table))
+        write_bytes(word, docx(table))
         files += [tex, word]
     return files
 

@@ -6,7 +6,6 @@ resampling through-plane would invent slices; in the plane every scan is brought
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from scipy import ndimage
 
+from ich.atomic import replacing, write_text
 from ich.scan import Grid
 
 AIR_HU = -1000
@@ -202,15 +202,12 @@ def neighbor_index(n_slices: int, neighbors: int) -> torch.Tensor:
 
 def save_weights(network: torch.nn.Module, settings: Settings, folder: Path, **card: object) -> None:
     """Write weights.safetensors and settings.json (settings, SHA-256 of the weights, and what `card` adds)."""
-    folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    temporary = folder / "weights.safetensors.tmp"
-    save_file(state, temporary)
-    digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-    os.replace(temporary, folder / "weights.safetensors")
+    with replacing(folder / "weights.safetensors") as part:
+        save_file(state, part)
+        digest = hashlib.sha256(part.read_bytes()).hexdigest()
     text = json.dumps({"settings": asdict(settings), "sha256": digest, **card}, indent=2)
-    (folder / "settings.json.tmp").write_text(text + "\n")
-    os.replace(folder / "settings.json.tmp", folder / "settings.json")
+    write_text(folder / "settings.json", text + "\n")
 
 
 def load_weights(folder: Path, device: torch.device) -> tuple[torch.nn.Module, Settings, dict]:

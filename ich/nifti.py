@@ -4,7 +4,6 @@ import gzip
 import io
 import json
 import math
-import os
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from ich.atomic import write_bytes
 from ich.grid import MAX_VOXELS, Grid, Native, Scan, ScanError, orient, slice_normal
 from ich.hounsfield import floor_padding, value_kind
 from ich.tilt import table_step_correction
@@ -384,6 +384,4 @@ def _write(path: Path, data: np.ndarray, grid: Grid) -> None:
     raw = image.to_bytes()
     if path.name.endswith(".gz"):
         raw = gzip.compress(raw, compresslevel=1, mtime=0)  # no time stamp: the same mask gives the same file
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(raw)
-    os.replace(part, path)
+    write_bytes(path, raw)

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from ich import tables
+from ich.atomic import write_text
 from ich.scan import read_mask, read_scan, write_mask, write_scan
 from ich.tables import LABELS
 
@@ -53,9 +54,9 @@ def export(run_dir: Path, out: Path, name: str = "Dataset501_ICH") -> Path:
         # The reader that keeps the affine of a tilted scan; nnU-Net's usual one squares it.
         "overwrite_image_reader_writer": "NibabelIO",
     }
-    (folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "dataset.json", json.dumps(about, indent=2) + "\n")
     fold = [{"train": parts["train"], "val": parts["validation"]}]
-    (folder / "splits_final.json").write_text(json.dumps(fold, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "splits_final.json", json.dumps(fold, indent=2) + "\n")
     return folder
 
 

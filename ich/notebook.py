@@ -21,6 +21,8 @@ from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from ich.atomic import replacing
+
 KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 CELL_FILE = re.compile(r"\S*ipykernel_\d+/\d+\.py")  # file of a cell, as warnings name it
@@ -260,6 +262,5 @@ def _strip(path: Path, shown: dict[str, str]) -> None:
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
                 output.text = CELL_FILE.sub("cell", output.text)
-    temporary = path.with_name(path.name + ".tmp")
-    nbformat.write(notebook, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        nbformat.write(notebook, part)

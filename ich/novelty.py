@@ -5,7 +5,6 @@ scans of the kind that it knows and far off for others: a phantom, wrong HU, ano
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
+from ich.atomic import replacing
 from ich.model import Settings, bottom_features, channels, logits_of, shows_head
 from ich.training_slices import Slices
 
@@ -88,11 +88,8 @@ def fit(network: torch.nn.Module, training: Slices, validation: Slices, settings
 def save(familiar: Familiar, folder: Path) -> str:
     """Write novelty.safetensors into a model folder; its SHA-256."""
     numbers = np.array([familiar.limit, familiar.n_training, familiar.n_validation], np.float64)
-    temporary = folder / f"{FILE}.tmp"
-    save_file(
-        {"mean": familiar.mean, "sd": familiar.sd, "precision": familiar.precision, "numbers": numbers}, temporary
-    )
-    os.replace(temporary, folder / FILE)
+    with replacing(folder / FILE) as part:
+        save_file({"mean": familiar.mean, "sd": familiar.sd, "precision": familiar.precision, "numbers": numbers}, part)
     return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
 
 

@@ -1,7 +1,6 @@
 """The embedded cohort: simulated head CT with bleeds of known volume. Case i depends on the seed and i alone."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 
 from ich import bleeds
 from ich.anatomy import Field, template
+from ich.atomic import replacing, write_text
 from ich.bleeds import Bleed
 from ich.head import Head, draw_head
 from ich.parallel import each
@@ -229,9 +229,7 @@ def _write_case(out: Path, seed: int, index: int, size: int, device: str) -> dic
         "true_ventricular_ml": case.true_volume_ml[2],
         "true_subarachnoid_ml": case.true_volume_ml[3],
     }
-    temporary = row_path.with_name(row_path.name + ".tmp")
-    temporary.write_text(json.dumps({**row, "key": key}))
-    os.replace(temporary, row_path)
+    write_text(row_path, json.dumps({**row, "key": key}))
     return row
 
 
@@ -248,5 +246,6 @@ def write_cohort(out: Path, n: int, seed: int, size: int = 256, jobs: int = -1, 
     work = [(out, seed, index, size, device) for index in range(n)]
     rows = sorted(each(_write_case, work, jobs, what="simulated cases"), key=lambda row: row["case_id"])
     table = pd.DataFrame(rows)
-    table.to_csv(out / "cases.csv", index=False)
+    with replacing(out / "cases.csv") as part:
+        table.to_csv(part, index=False)
     return table

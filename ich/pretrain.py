@@ -3,7 +3,6 @@
 `ich pretrain` makes them again. No voxel of a real scan takes part, neither in training nor in the choice of a step.
 """
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from ich import phantom, train, trained, variety
+from ich.atomic import replacing
 from ich.model import Settings
 from ich.train import Recipe
 from ich.training_slices import Seen, Slices, as_seen, joined
@@ -67,11 +67,9 @@ def _render(source: Source, folder: Path, settings: Settings) -> Path:
     if not path.is_file():
         make = variety.make_wide_case if source.varied else phantom.make_case
         case = make(source.seed, source.index)
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as stream:
+        with replacing(path) as part, part.open("wb") as stream:
             seen = as_seen(case.hu, case.labels, case.grid, settings).of_the_head(settings)
             np.savez_compressed(stream, **vars(seen))
-        os.replace(temporary, path)
     return path
 
 
@@ -146,7 +144,8 @@ def pretrain(
 
     def report(row: dict) -> None:
         rows.append(row)
-        pd.DataFrame(rows).to_csv(out / "training.csv", index=False)
+        with replacing(out / "training.csv") as part:
+            pd.DataFrame(rows).to_csv(part, index=False)
         print("step {step:6d}  loss {loss:.3f}  validation Dice {validation_dice:.3f}".format(**row), flush=True)
 
     begun, settings, started_from = trained.begin(str(start or ""), SETTINGS)

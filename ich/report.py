@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from ich.atomic import write_text
 from ich.checklists import answered_items
 from ich.front_page import checklists_html, index_html, is_simulated, own_name
-from ich.html import write_text
 from ich.manuscript import write_manuscript
 from ich.pdf import print_pdf
 from ich.print_tables import print_tables

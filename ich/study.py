@@ -16,7 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from ich.html import notebook_html, write_text
+from ich.atomic import write_text
+from ich.html import notebook_html
 from ich.notebook import Parameter, declared, execute, fingerprint, unknown
 from ich.provenance import code_version, describe_input, machine, package_versions
 from ich.report import write_report

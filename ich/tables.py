@@ -4,13 +4,14 @@ Units are part of a column's name. Further columns are allowed: a study may carr
 so that case `001` stays `001`.
 """
 
-import os
 import re
 from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
 from pandas.io.formats.style import Styler
+
+from ich.atomic import replacing
 
 HEMORRHAGE_TYPES = ("parenchymal", "ventricular", "subarachnoid", "mixed")
 LABELS = {"parenchymal": 1, "ventricular": 2, "subarachnoid": 3}
@@ -251,11 +252,8 @@ def write(frame: pd.DataFrame, path: str | Path, table: str | None = None) -> pd
 
 def write_plain(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a table without a schema (a report's display table) in one step, eight significant digits."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    frame.map(_no_formula).rename(columns=_no_formula).to_csv(temporary, index=False, float_format="%.8g")
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        frame.map(_no_formula).rename(columns=_no_formula).to_csv(part, index=False, float_format="%.8g")
 
 
 def _no_formula(cell: object) -> object:

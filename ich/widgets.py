@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
+from ich.atomic import replacing
 from ich.canvas import TYPE_SERIES
 from ich.scan import ScanError, read_mask, read_scan
 from ich.tables import LABELS
@@ -137,11 +137,8 @@ def case_browser(cases: pd.DataFrame, run_dir: Path, out: Path):
         reason.value = aside.get(case.value, "")
 
     def write(text: str) -> None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        table = pd.DataFrame(sorted(aside.items()), columns=["case_id", "reason"])
-        temporary = out.with_name(out.name + ".tmp")
-        table.to_csv(temporary, index=False)
-        os.replace(temporary, out)
+        with replacing(out) as part:
+            pd.DataFrame(sorted(aside.items()), columns=["case_id", "reason"]).to_csv(part, index=False)
         message.value = html.escape(f"{text}; {len(aside)} set aside in {out.name}")
 
     def on_put(_) -> None:

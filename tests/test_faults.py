@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ich import cohort, splits, tables
 from ich.cli import main
 from ich.verify import verify_run
 
@@ -64,6 +65,110 @@ def test_a_study_killed_at_once_goes_on_where_it_was(project):
     assert not [path.name for path in run.rglob("*") if path.name.endswith((".tmp", ".part"))]
 
 
+@pytest.mark.slow
+def test_phantoms_killed_at_random_are_the_same_when_made_again(tmp_path):
+    """Three calls, one killed, in each of which two processes load the anatomy."""
+
+    def command(out):
+        return [*ICH, "phantom", "--n", "4", "--out", str(out), "--size", "64", "--jobs", "2"]
+
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    with subprocess.Popen(
+        command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        while not list((tmp_path / "killed").glob("masks/*.gz")) and process.poll() is None:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+    subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True)
+    files = {path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file()}
+    for name in files:
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    left = [path.name for path in (tmp_path / "killed").rglob("*.tmp")]
+    assert len(left) <= 4  # of the two that were being written, to be overwritten or removed
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory):
+    """Four simulated scans, and a network of one layer for them."""
+    folder = tmp_path_factory.mktemp("heads")
+    assert main(["phantom", "--n", "4", "--out", str(folder), "--size", "64", "--jobs", "1"]) == 0
+    return folder / "images"
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_killed_goes_on_with_what_is_left(heads, tmp_path):
+    """Loads the shipped weights three times: some seconds each."""
+    out = tmp_path / "out"
+    command = [*ICH, "segment", str(heads), "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not (out / "summary.csv").is_file() and process.poll() is None:
+            time.sleep(0.02)
+        process.kill()
+    before = pd.read_csv(out / "summary.csv")
+    assert 1 <= len(before) < 4
+    first = out / "case-001" / "mask.nii.gz"
+    made = first.stat().st_mtime_ns
+    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    after = pd.read_csv(out / "summary.csv")
+    assert len(after) == 4
+    assert first.stat().st_mtime_ns == made  # not done again
+    pd.testing.assert_frame_equal(after.head(len(before)), before, check_dtype=False)
+    first.write_bytes(first.read_bytes()[:-40])  # damaged since
+    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    assert first.stat().st_mtime_ns != made
+    pd.testing.assert_frame_equal(pd.read_csv(out / "summary.csv"), after)
+    other = subprocess.run([*ICH, "segment", str(heads / "phantom-0000.nii.gz"), str(heads / "phantom-0001.nii.gz"),
+                            "--out", str(out), "--resume"], capture_output=True, text=True, check=False)  # fmt: skip
+    assert other.returncode == 2
+    assert "key.csv lists other scans" in other.stderr
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    """A run folder as 01_cohort leaves it: ten simulated cases of 64 pixels."""
+    run = tmp_path_factory.mktemp("small") / "run"
+    table = tables.write(cohort.build(cohort.embedded(run, 10, 5, 64, 1), run, True), run / "tables" / "cohort.csv")
+    shares = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    tables.write(splits.assign(table, shares, 1), run / "tables" / "splits.csv")
+    return run
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_ends_with_the_same_weights(small_run, tmp_path):
+    """Three trainings of some seconds in processes of their own."""
+    weights = []
+    for name, kill in (("whole", False), ("killed", True)):
+        run = shutil.copytree(small_run, tmp_path / name)
+        settings = {"steps": 60, "validate_every": 10, "network_size": 32, "pixel_mm": 7.0, "batch_size": 4}
+        command = [*ICH, "train", str(run), *(f"--set={key}={value}" for key, value in settings.items())]
+        if kill:
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                while not (run / "model" / "checkpoint.pt").is_file() and process.poll() is None:
+                    time.sleep(0.01)
+                process.kill()
+            assert not (run / "model" / "weights.safetensors").exists()
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert "best validation Dice" in done.stdout
+        assert not (run / "model" / "checkpoint.pt").exists()
+        weights.append((run / "model" / "weights.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_a_clock_that_jumps_makes_no_notebook_run_again(project):
+    """Two kernels start. What was done is known by hashes, how long it took by a clock that nobody sets."""
+    assert study("--set", "seconds=0") == 0
+    run = project / "reports" / "slow"
+    recorded = json.loads((run / "manifest.json").read_text())
+    for path in [*run.rglob("*"), *(project / "notebooks").rglob("*.ipynb")]:
+        os.utime(path, (0, 0) if "tables" in path.parts else (4e9, 4e9))
+    assert study("--resume", "--set", "seconds=0") == 0
+    assert len(pd.read_csv(run / "tables" / "runs.csv")) == 1
+    assert json.loads((run / "manifest.json").read_text())["notebooks"] == recorded["notebooks"]
+    assert all(each["seconds"] >= 0 for each in recorded["notebooks"].values())
+    assert verify_run(run).wrong == []
+
+
 @mounting
 def test_a_full_disk_leaves_the_table_that_was_there(tmp_path):
     code = (
@@ -88,12 +193,15 @@ def test_a_study_on_a_full_disk_says_so_and_goes_on_later(project):
     (project / "reports").mkdir()
     script = (
         f"mount -t tmpfs -o size=128k none reports && {sys.executable} -m ich.cli study slow --set seconds=0 "
-        "--notebooks notebooks --reports reports; echo code $?; ls reports/slow"
+        "--notebooks notebooks --reports reports; echo code $?; ls reports/slow; mount -o remount,size=64m reports; "
+        f"{sys.executable} -m ich.cli study slow --resume --set seconds=0 --notebooks notebooks --reports reports; "
+        "echo again $?; cd reports/slow && ls manifest.json"
     )
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=True)
     assert "code 2" in done.stdout or "code 1" in done.stdout
-    assert "manifest.json" not in done.stdout
+    assert "manifest.json" not in done.stdout.split("again")[0].split()
     assert "No space left on device" in done.stderr
+    assert done.stdout.strip().endswith("again 0\nmanifest.json")
 
 
 @mounting

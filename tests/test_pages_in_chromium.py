@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ich.atomic import write_text
 from ich.checklists import answered_items
 from ich.compare import compare, read_runs
 from ich.compare_page import write_comparison
 from ich.front_page import checklists_html, index_html
-from ich.html import write_text
 from ich.tables import write_plain
 
 ROOT = Path(__file__).resolve().parents[1]
