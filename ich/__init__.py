@@ -4,6 +4,7 @@ Modules, each importing only from those before it:
 
 - atomic: files whole or not at all
 - provenance: what a run was made of
+- remote: data of an object store
 - published: results of published studies
 - tables: schema of every table
 - cluster: per-case work on Dask

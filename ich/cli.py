@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
 
     cohort = command("cohort", _cohort, "a dataset's scans and masks to a checked cohort with its report")
     cohort.add_argument("kind", nargs="?", metavar="KIND", help="layout of the dataset; without it all are listed")
-    cohort.add_argument("root", nargs="?", type=Path, metavar="ROOT", help="folder of the dataset, or a manifest CSV")
+    cohort.add_argument(
+        "root", nargs="?", metavar="ROOT", help="folder of the dataset, or a manifest CSV; or its address"
+    )
     cohort.add_argument("--out", type=Path, metavar="DIR", help="run folder to write")
     cohort.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a parameter of 01_cohort")
     cohort.add_argument("--overwrite", action="store_true", help="remove an existing run there first")
@@ -68,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="nnUNet_raw folder to write into")
 
     measure = command("measure", _measure, "volume and ABC/2 of masks, one row each")
-    measure.add_argument("masks", nargs="+", type=Path, metavar="MASK", help="NIfTI mask")
+    measure.add_argument("masks", nargs="+", metavar="MASK", help="NIfTI mask, or its address")
     measure.add_argument("--out", type=Path, required=True, help="table to write (CSV)")
     measure.add_argument("--jobs", type=int, default=-1, help="worker processes, -1 for one per core")
 
@@ -94,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
     segment = command("segment", _segment, "one scan to mask, case.json and case.html (research use only)")
     segment.add_argument(
-        "scan", type=Path, nargs="+", metavar="SCAN", help="NIfTI file, DICOM folder, or folder of them"
+        "scan", nargs="+", metavar="SCAN", help="NIfTI file, DICOM folder, or folder of them; or its address"
     )
     segment.add_argument("--earlier", type=Path, metavar="SCAN", help="an earlier scan of the patient, to compare with")
     segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
@@ -236,9 +238,10 @@ def _export(options: argparse.Namespace) -> int:
 
 def _measure(options: argparse.Namespace) -> int:
     from ich.measure import measure_masks
+    from ich.remote import local
     from ich.tables import write_plain
 
-    table, failures = measure_masks(options.masks, options.jobs)
+    table, failures = measure_masks([local(mask) for mask in options.masks], options.jobs)
     write_plain(table, options.out)
     print(f"{len(table)} masks measured: {options.out}")
     return _say_failures(failures)
@@ -277,9 +280,10 @@ def _segment(options: argparse.Namespace) -> int:
     from ich.batch import scans_in, segment_all
     from ich.case import segment
     from ich.model import SHIPPED_WEIGHTS
+    from ich.remote import local
 
     weights = options.weights or SHIPPED_WEIGHTS
-    scans = [scan for path in options.scan for scan in scans_in(path)]
+    scans = [scan for path in options.scan for scan in scans_in(local(path))]
     if len(scans) > 1:
         if options.earlier:
             raise ValueError(f"--earlier goes with one scan, {len(scans)} were given")

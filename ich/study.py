@@ -16,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from ich import remote
 from ich.atomic import write_text
 from ich.html import notebook_html
 from ich.notebook import Parameter, declared, execute, fingerprint, unknown
@@ -153,7 +154,9 @@ def plan(profile: Profile, settings: list[str], name: str | None = None, *, repo
         for path_name in set(PATH_PARAMETERS) & set(chosen):
             given = str(chosen[path_name])
             if given:
-                inputs[path_name] = Path(os.path.realpath(given))  # Path.resolve fails on circles of links
+                inputs[path_name] = Path(
+                    os.path.realpath(remote.local(given))
+                )  # Path.resolve fails on circles of links
                 if not inputs[path_name].exists():
                     raise FileNotFoundError(f"{path_name}={given}: no such file or folder")
                 chosen[path_name] = _from_notebooks(inputs[path_name], notebooks, shown)
