@@ -1,9 +1,9 @@
 """Per-case work over processes and Dask workers of this machine: speed-up, overhead per case, and a large cohort.
 
-    python tests/benchmarks/bench_cluster.py [--pairs 200] [--large 20000]
+    python tests/benchmarks/bench_cluster.py [--pairs 200] [--simulated 32] [--large 20000]
 
 Prints a table and writes reports/checks/bench_cluster.csv. A pair is a simulated reference outline of 256 x 256 x 24
-pixels and its displaced copy, evaluated from disk to table; those of the large cohort have 96 x 96 x 12. What a case
+pixels and its displaced copy, evaluated from disk to table (some 20 ms); a simulated case has 128 x 128 pixels; pairs of the large cohort have 96 x 96 x 12. What a case
 costs beyond its work is the time of a function that does nothing. The large cohort goes on to the agreement panel.
 """
 
@@ -32,6 +32,7 @@ from ich.agreement import panel
 from ich.grid import Grid
 from ich.measure import evaluate
 from ich.parallel import each
+from ich.phantom import make_case
 from ich.scan import write_mask
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +67,11 @@ def write_pairs(folder: Path, n: int, size: int, slices: int) -> tuple[dict[str,
 
 def nothing(_number: int) -> None:
     """The case that costs no work."""
+
+
+def simulated(number: int) -> float:
+    """A head of 128 pixels with its bleed: a case that costs a good part of a second."""
+    return float(make_case(77, number, 128).hu.mean())
 
 
 @contextmanager
@@ -109,28 +115,36 @@ def seconds(run) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--simulated", type=int, default=32)
     parser.add_argument("--large", type=int, default=20000)
     options = parser.parse_args()
-    from bench_cluster import nothing  # by the name under which workers import it
+    from bench_cluster import nothing, simulated  # by the name under which workers import it
 
     rows: list[dict] = []
     with tempfile.TemporaryDirectory() as folder:
         pairs = write_pairs(Path(folder) / "pairs", options.pairs, 256, 24)
         few = tuple({case: paths[case] for case in list(paths)[:8]} for paths in pairs)
         expected: pd.DataFrame | None = None
+        serial: dict[str, float] = {}
 
         def measured(name: str, workers: int, jobs: int) -> None:
             nonlocal expected
             evaluate(*few, jobs)  # starts and imports
+            each(simulated, [(n,) for n in range(4)], jobs)
             found: list = []
-            took = seconds(lambda: found.append(evaluate(*pairs, jobs).metrics))
+            took = {
+                "evaluate pairs": seconds(lambda: found.append(evaluate(*pairs, jobs).metrics)),
+                "simulate cases": seconds(lambda: each(simulated, [(n,) for n in range(options.simulated)], jobs)),
+            }
             expected = found[0] if expected is None else expected
             pd.testing.assert_frame_equal(found[0], expected, check_exact=True)
             empty = seconds(lambda: each(nothing, [(n,) for n in range(2000)], jobs)) / 2000
-            serial = rows[0]["seconds"] if rows else took
-            rows.append({"task": "evaluate pairs", "on": name, "workers": workers, "n": options.pairs, "seconds": took,
-                         "speed_up": serial / took, "overhead_ms_per_case": 1000 * empty})  # fmt: skip
-            print(rows[-1], flush=True)
+            for task, s in took.items():
+                serial.setdefault(task, s)
+                n = options.pairs if task == "evaluate pairs" else options.simulated
+                rows.append({"task": task, "on": name, "workers": workers, "n": n, "seconds": s,
+                             "speed_up": serial[task] / s, "overhead_ms_per_case": 1000 * empty})  # fmt: skip
+                print(rows[-1], flush=True)
 
         measured("this process", 1, 1)
         measured("local processes", 2, 2)
