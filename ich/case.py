@@ -134,16 +134,17 @@ def analyze(
     return Case(scan, prediction, variants.whole, content)
 
 
-def write(found: Case, scan_path: Path, out: Path) -> None:
+def write(found: Case, scan_path: Path, out: Path, dicom_out: Path | None = None) -> None:
     """Write mask.nii.gz, case.json and case.html into `out`.
 
     A DICOM series also gets mask.dcm (DICOM SEG) and report.dcm (structured report) where blood was marked; why not,
-    where the series cannot be referred to, becomes a warning.
+    where the series cannot be referred to, becomes a warning. They name the patient, as DICOM has to: `dicom_out` is
+    where they go if `out` is to be shared.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_mask(out / "mask.nii.gz", found.prediction.labels, found.scan.grid)
     if found.scan.source == "dicom" and found.prediction.volume_ml > 0:
-        found.content["warnings"] += _write_dicom(scan_path, out, found.prediction, found.content)
+        found.content["warnings"] += _write_dicom(scan_path, dicom_out or out, found.prediction, found.content)
     write_text(out / "case.json", json.dumps(found.content, indent=2, allow_nan=False) + "\n")
     write_text(out / "case.html", _page(found))
 
@@ -172,6 +173,7 @@ def _growth(before: Prediction, after: Prediction, calibration: dict) -> Growth:
 
 def _write_dicom(scan_path: Path, out: Path, prediction: Prediction, result: dict) -> list[str]:
     """Mask and volumes as DICOM; why not, where the series cannot be referred to: the case stands without them."""
+    out.mkdir(parents=True, exist_ok=True)
     series, made_by = choose_series(scan_path), f"weights {str(result['weights']['sha256'])[:12]}"
     version = importlib.metadata.version("ich")
     try:

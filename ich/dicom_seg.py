@@ -99,6 +99,7 @@ def _with_all(header: pydicom.Dataset) -> pydicom.Dataset:
     for name in ("FrameOfReferenceUID", "StudyInstanceUID"):
         if name not in header:
             raise ScanError(f"the series has no {name}: a DICOM SEG cannot refer to it")
+    header.pop("PatientComments", None)  # free text, which need not be passed on
     if header.get("PatientIdentityRemoved") == "YES" and not header.get("DeidentificationMethod"):
         header.DeidentificationMethod = "not stated"  # DICOM wants one where identity was removed
     return header

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -140,19 +141,26 @@ def next_study(panel: dict) -> dict:
     -------
     bias_ml, sd_ml, margin_ml; cases_for_width: limits whose expected interval is as wide as the margin;
     cases_for_width_assured: the same with 80 % assurance; cases_for_margin: limits inside the margin with 80 %
-    power, empty where `note` says why there is no such number.
+    power; each empty where `note` says why there is no such number.
     """
     sd, bias, margin = panel["sd"], panel["bias"], panel["margin_ml"]
     found: dict = {"bias_ml": bias, "sd_ml": sd, "margin_ml": margin}
     if sd == 0:
         nothing = dict.fromkeys(("cases_for_width", "cases_for_width_assured", "cases_for_margin"))
         return found | nothing | {"note": "the differences do not vary, so there is no SD to plan with"}
-    found["cases_for_width"] = cases_for_width(margin, sd)
-    found["cases_for_width_assured"] = cases_for_width(margin, sd, assurance=0.8)
-    try:
-        return found | {"cases_for_margin": cases_for_margin(margin, sd, bias=bias), "note": ""}
-    except ValueError as error:
-        return found | {"cases_for_margin": None, "note": str(error)}
+    wanted = {
+        "cases_for_width": partial(cases_for_width, margin, sd),
+        "cases_for_width_assured": partial(cases_for_width, margin, sd, assurance=0.8),
+        "cases_for_margin": partial(cases_for_margin, margin, sd, bias=bias),
+    }
+    notes: list[str] = []
+    for name, count in wanted.items():
+        try:
+            found[name] = count()
+        except ValueError as error:
+            found[name] = None
+            notes.append(str(error))
+    return found | {"note": "; ".join(dict.fromkeys(notes))}
 
 
 def _smallest(enough, what: str) -> int:

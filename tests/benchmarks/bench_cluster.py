@@ -3,8 +3,9 @@
     python tests/benchmarks/bench_cluster.py [--pairs 200] [--simulated 32] [--large 20000]
 
 Prints a table and writes reports/checks/bench_cluster.csv. A pair is a simulated reference outline of 256 x 256 x 24
-pixels and its displaced copy, evaluated from disk to table (some 20 ms); a simulated case has 128 x 128 pixels; pairs of the large cohort have 96 x 96 x 12. What a case
-costs beyond its work is the time of a function that does nothing. The large cohort goes on to the agreement panel.
+pixels and its displaced copy, evaluated from disk to table (some 20 ms); a simulated case has 128 x 128 pixels; pairs
+of the large cohort have 96 x 96 x 12. What a case costs beyond its work is the time of a function that does nothing.
+The large cohort goes on to the agreement panel.
 """
 
 import os
