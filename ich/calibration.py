@@ -148,7 +148,7 @@ def reliability(cases: list[pd.DataFrame]) -> pd.DataFrame:
     """
     if not cases:
         return pd.DataFrame(columns=RELIABILITY_COLUMNS, dtype=float)
-    summed = pd.concat(cases).groupby(["low", "high"], as_index=False).sum()
+    summed = pd.concat(cases).groupby(["low", "high"], as_index=False)[["n", "blood", "probability"]].sum()
     n = summed["n"].where(summed["n"] > 0)
     return summed.assign(probability=summed["probability"] / n, share=summed["blood"] / n)[RELIABILITY_COLUMNS]
 

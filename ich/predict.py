@@ -144,7 +144,7 @@ def predict_cases(
     predictions : case_id, prediction (path from `folder`), network_ml, uncertain_ml, novelty (distance from the
         training cases over that of the farthest validation case; missing where the weights cannot tell).
     failures : case_id, stage, reason; a scan that cannot be read stops nothing.
-    bins : `count_bins` of each case whose reference mask lies on the scan's grid.
+    bins : `count_bins` of each case whose reference mask lies on the scan's grid, with its case_id.
     """
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     jobs = 1 if choose_device(device).type == "cuda" else jobs
@@ -193,7 +193,9 @@ def _predict_case(model_folder: Path, device: str, case: dict, folder: Path) -> 
         check_same_grid(str(case["case_id"]), scan.grid, grid)
     except (ScanError, OSError):
         return row, None  # measuring meets the same mask next and tells of it
-    return row, None if result.probability is None else count_bins(result.probability, reference > 0)
+    if result.probability is None:
+        return row, None
+    return row, count_bins(result.probability, reference > 0).assign(case_id=case["case_id"])
 
 
 def given_predictions(cases: pd.DataFrame, folder: Path, run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

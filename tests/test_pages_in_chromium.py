@@ -13,12 +13,14 @@ import pytest
 
 from ich.atomic import write_text
 from ich.checklists import answered_items
+from ich.cli import main
 from ich.compare import compare, read_runs
 from ich.compare_page import write_comparison
 from ich.front_page import checklists_html, index_html
 from ich.tables import write_plain
 
 ROOT = Path(__file__).resolve().parents[1]
+SHOTS = ROOT / "tests" / "screenshots"
 DEMO = ROOT / "reports" / "demo"
 SIZES = {"wide": (1440, "light"), "phone": (390, "light"), "dark": (1440, "dark"), "dark phone": (390, "dark")}
 
@@ -41,14 +43,18 @@ def axe(tmp_path_factory) -> str:
     return (from_npm(tmp_path_factory.mktemp("axe"), "axe-core@4") / "axe.min.js").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="session", params=["index", "checklists", "compare"])
+@pytest.fixture(scope="session", params=["index", "checklists", "compare", "case"])
 def page_file(request, tmp_path_factory) -> Path:
-    """First page and checklists of the committed demo run, and its comparison with a copy that measures 3 % more."""
+    """First page, checklists of the committed demo run, its comparison with a copy that measures 3 % more; a case."""
     folder = tmp_path_factory.mktemp("html")
     manifest = json.loads((DEMO / "manifest.json").read_text())
     if request.param == "index":
         write_text(folder / "index.html", index_html(DEMO, manifest))
         return folder / "index.html"
+    if request.param == "case":
+        assert main(["phantom", "--n", "1", "--out", str(folder / "made"), "--size", "128", "--jobs", "1"]) == 0
+        assert main(["segment", str(folder / "made" / "images" / "phantom-0000.nii.gz"), "--out", str(folder)]) == 0
+        return folder / "case.html"
     if request.param == "checklists":
         shutil.copytree(DEMO / "tables", folder / "tables")
         write_plain(answered_items(folder, list(manifest["notebooks"])), folder / "tables" / "checklists.csv")
@@ -76,6 +82,8 @@ def test_the_page_fits_loads_at_once_and_asks_nobody(chromium, page_file, width,
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert page_file.stat().st_size < 2_000_000  # loads at once
+    SHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SHOTS / f"{page_file.stem} {width} {scheme}.png", full_page=True)
     context.close()
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ich.calibration import count_bins
 from ich.grid import Grid
 from ich.scan import write_mask
-from ich.sliders import dice_without_specks, smallest_component, volume_groups
+from ich.sliders import dice_at, dice_without_specks, smallest_component, threshold, volume_groups
 
 
 @pytest.fixture
@@ -37,6 +38,33 @@ def test_moving_the_smallest_component_fills_the_table(case):
     smallest.value = 0.05
     assert "<td>1.0</td>" in table.value
     assert "all" in table.value
+
+
+def probabilities():
+    """Of 64 blood voxels 40 have 0.85, 20 have 0.45 and 4 have 0; 10 others have 0.65."""
+    probability, blood = np.zeros((30, 30, 4), np.float16), np.zeros((30, 30, 4), bool)
+    blood[5:13, 5:13, 1] = True
+    probability[5:10, 5:13, 1] = 0.85
+    probability[10:12, 5:13, 1] = 0.45
+    probability[12, 5:9, 1] = 0.45
+    probability[20:22, 20:25, 1] = 0.65
+    return count_bins(probability, blood).assign(case_id="a")
+
+
+@pytest.mark.parametrize(
+    ("at", "dice"), [(0.1, 2 * 60 / (70 + 64)), (0.5, 2 * 40 / (50 + 64)), (0.7, 2 * 40 / (40 + 64)), (0.9, 0)]
+)
+def test_dice_follows_the_threshold(at, dice):
+    assert dice_at(probabilities(), {"a": 64}, at).to_dict() == {"a": pytest.approx(dice)}
+
+
+def test_moving_the_threshold_fills_the_table(case):
+    at, table = threshold(*case, [probabilities()]).children
+    assert "Move the slider" in table.value
+    at.value = 0.7
+    assert "<td>0.769</td>" in table.value
+    at, table = threshold(*case, []).children
+    assert at.disabled
 
 
 def test_moving_the_edges_draws_again():

@@ -199,7 +199,7 @@ async function render({ model, el }) {
   function place(g) {
     const side = Math.max(240, Math.min(stage.clientWidth || 560, 640));
     const ratio = window.devicePixelRatio || 1;
-    const tall = view.plane === 0 ? side * Math.min(1, g.high / g.wide) : side * Math.min(1, g.high / g.wide);
+    const tall = side * Math.min(1, g.high / g.wide);
     canvas.style.width = `${side}px`;
     canvas.style.height = `${tall}px`;
     canvas.width = Math.round(side * ratio);
