@@ -119,3 +119,10 @@ def test_a_scan_unlike_those_of_training_is_warned_of(scans, weights, tmp_path, 
     assert any("is unlike those" in text for text in result["warnings"]) is unlike
     assert (result["novelty"] > 1) is unlike
     assert segment(scans / "Jane", tmp_path / "plain", loaded)["novelty"] is None
+
+
+def test_two_processes_give_the_same_summary(scans, weights, tmp_path):
+    one = segment_all(scans_in(scans), tmp_path / "one", weights)
+    two = segment_all(scans_in(scans), tmp_path / "two", weights, jobs=2)
+    assert one["reason"].notna().tolist() == [False, False, True]
+    pd.testing.assert_frame_equal(one, two)
