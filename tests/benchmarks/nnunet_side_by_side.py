@@ -185,6 +185,10 @@ def main() -> None:
     checks = ROOT / "reports" / "checks"
     budget, rows = 60 * options.minutes, []
     settings, device = model.Settings(), torch.device("cpu")
+    version = subprocess.run(
+        [str(options.environment / "bin" / "pip"), "show", "nnunetv2"], capture_output=True, text=True, check=True
+    ).stdout.split("Version: ")[1].split()[0]  # fmt: skip
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, nnunetv2 {version}"
     with tempfile.TemporaryDirectory() as folder:
         run, work, large = Path(folder) / "run", Path(folder) / "nnunet", Path(folder) / "large"
         work.mkdir(parents=True)
@@ -203,6 +207,10 @@ def main() -> None:
                      "predict_s_per_scan": took["predict_s"] / n_test, "n_large": options.large,
                      "large_s_per_scan": took["large_s"] / options.large}
                 )  # fmt: skip
+            # Written anew each time: who stops here keeps what was measured.
+            table = pd.DataFrame(rows)
+            table["cohort"], table["machine"] = f"{options.cases} embedded cases of {options.size} pixels", machine
+            table.to_csv(checks / "nnunet_side_by_side.csv", index=False, float_format="%.4g")
             print(rows[-1], flush=True)
 
         rival = NnUNet(options.environment, work, budget)
@@ -230,13 +238,6 @@ def main() -> None:
         }
         note("ich, predicted by MONAI's SlidingWindowInferer", 1, work / "monai", took)
         draw_worst(run, work / "ich-1", work / "masks", checks / "nnunet_side_by_side.png")
-    table = pd.DataFrame(rows)
-    version = subprocess.run(
-        [str(options.environment / "bin" / "pip"), "show", "nnunetv2"], capture_output=True, text=True, check=True
-    ).stdout.split("Version: ")[1].split()[0]  # fmt: skip
-    table["cohort"] = f"{options.cases} embedded cases of {options.size} pixels"
-    table["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, nnunetv2 {version}"
-    table.to_csv(checks / "nnunet_side_by_side.csv", index=False, float_format="%.4g")
 
 
 if __name__ == "__main__":
