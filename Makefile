@@ -28,7 +28,9 @@ $(REPORT): $(INSTALLED) $(SOURCES)
 test: $(INSTALLED)  ## run all tests, notebooks included
 	$(BIN)/python -m pytest
 
-test-browser: $(INSTALLED)  ## the tests that need Chromium: pages, JupyterLab, viewer and caliper
+test-browser: $(INSTALLED)  ## the tests that need Chromium (got if there is none): pages, JupyterLab, viewer and caliper
+	$(BIN)/python -c 'import sys; from ich.pdf import find_browser; sys.exit(find_browser() is None)' \
+	  || $(BIN)/playwright install chromium || echo 'No Chromium could be had: install one, or these tests are skipped.'
 	$(BIN)/python -m pytest tests/test_pages_in_chromium.py tests/test_lab_in_chromium.py
 
 lint: $(INSTALLED)  ## check style and types

@@ -1,10 +1,10 @@
 """Fixtures shared by the tests."""
 
-import importlib.util
-import shutil
 from pathlib import Path
 
 import pytest
+
+from ich.pdf import find_browser
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,15 +20,12 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def chromium():
-    """A headless browser."""
-    if importlib.util.find_spec("playwright") is None:
-        pytest.skip("playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started:
+    """A headless browser: the machine's own Chromium, or the one that `playwright install chromium` puts beside it."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as started:
+        program = find_browser() or started.chromium.executable_path
+        if not Path(program).is_file():
+            pytest.skip("no Chromium on this machine")
         browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()

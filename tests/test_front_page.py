@@ -38,6 +38,12 @@ def cases(run: Path) -> int:
     return int(pd.read_csv(run / "tables" / "agreement.csv")["n"].iloc[0])
 
 
+def without_three_cases(run: Path) -> None:
+    """Take away the pictures that 03 draws of segmented cases."""
+    for path in (run / "figures").glob("case_*"):
+        path.unlink()
+
+
 def without_network(run: Path, manifest: dict) -> dict:
     """Make a run one of masks alone, as the profile `masks` leaves it."""
     for name in NETWORK_TABLES:
@@ -47,6 +53,7 @@ def without_network(run: Path, manifest: dict) -> dict:
         table = pd.read_csv(path)
         table[~table["method"].str.contains("network|reader")].to_csv(path, index=False)
     (run / "tables" / "paired_errors.csv").unlink()
+    without_three_cases(run)
     notebooks = {name: manifest["notebooks"][name] for name in ("01_cohort", "04_agreement")}
     left = {"02_training": "there are masks and no scans", "03_test_set": "there are no scans to segment"}
     return manifest | {"notebooks": notebooks, "left_out": left}
@@ -139,6 +146,7 @@ def test_a_cohort_alone_answers_with_its_cases(demo):
     for path in (run / "tables").iterdir():
         if path.name not in kept:
             path.unlink()
+    without_three_cases(run)
     left = dict.fromkeys(("02_training", "03_test_set", "04_agreement"), "this run ends at the cohort")
     manifest = manifest | {"notebooks": {"01_cohort": manifest["notebooks"]["01_cohort"]}, "left_out": left}
     text = words(index_html(run, manifest))

@@ -109,6 +109,7 @@ def test_notebooks_keep_outputs_of_check_cells_alone(path):
         if cell.cell_type == "code" and CHECK in cell.metadata.get("tags", []):
             checks += 1
             assert cell.outputs, f"{cell.id} has no output to compare with"
+            assert cell.execution_count == 1, f"{cell.id} would count as never run"
             assert all(output.output_type == "stream" for output in cell.outputs)
         elif cell.cell_type == "code":
             assert not cell.outputs, f"{cell.id} keeps outputs"
