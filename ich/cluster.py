@@ -40,7 +40,7 @@ def run(
     function: Callable[[int, tuple], tuple[int, Any]], given: dict[int, tuple], address: str
 ) -> Iterator[tuple[int, Any]]:
     """(number, result) of `function(number, arguments)` as cases finish; a result is a WorkerDiedError where every
-    worker that tried a case died.
+    worker that tried a case died, also when no other case ran.
 
     Raises
     ------
@@ -53,6 +53,7 @@ def run(
         raise ValueError(f"the Dask scheduler at {address} has no worker: start some with `dask worker {address}`")
     here, numbers = os.getcwd(), {}
     waiting = iter(given.items())
+    suspects = []  # Dask blames every case that a dying worker held, not the one that it worked on
 
     def submit(item: tuple[int, tuple]) -> Any:
         future = client.submit(_in_folder, here, function, *item, pure=False)
@@ -63,14 +64,15 @@ def run(
     try:
         for future in pending:
             number = numbers.pop(future.key)
-            error = future.exception()
-            if isinstance(error, KilledWorker):
-                yield number, WorkerDiedError(str(error))
-            elif error is not None:
-                raise error
+            if isinstance(future.exception(), KilledWorker):
+                suspects.append(number)
             else:
                 yield future.result()
             pending.update([submit(item) for item in islice(waiting, 1)])
+        for number in suspects:
+            alone = submit((number, given[number]))
+            died = isinstance(alone.exception(), KilledWorker)
+            yield (number, WorkerDiedError(str(alone.exception()))) if died else alone.result()
     finally:
         client.cancel([future for future in pending.futures], force=True)
 

@@ -16,6 +16,7 @@ def slowly(number):
 
 
 def double_or_die(number):
+    time.sleep(0.1)  # so that other cases wait at the worker that dies
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return 2 * number

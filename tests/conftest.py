@@ -3,10 +3,22 @@
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import settings
 
 from ich.pdf import find_browser
 
 ROOT = Path(__file__).resolve().parents[1]
+
+settings.register_profile("untimed", deadline=None)  # a slow machine is no counterexample
+settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def denormal_numbers():
+    """Training and prediction switch them off for their process, which here goes on with other tests."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

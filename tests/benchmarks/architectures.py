@@ -5,7 +5,8 @@
 Each is trained once for the budget, on one thread of a CPU (in processor time, which other work on the machine does
 not touch) or on the first GPU, at the resolution of the demo network;
 Dice of blood is that of the test cases at this resolution. The 3D network is MONAI's DynUNet on blocks of eight slices,
-with kernels and strides in the plane alone in its first levels, as nnU-Net builds one for slices of 5 mm. Writes
+with kernels and strides in the plane alone in its first levels, as nnU-Net builds one for slices of 5 mm. DynUNet on
+three slices is trained twice, without and with the loss of its two lower levels (deep supervision). Writes
 reports/checks/architectures.csv.
 """
 
@@ -14,6 +15,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,8 @@ from monai.networks.nets import DynUNet
 
 from ich import cohort, model, splits, tables, train, training_slices
 from ich.agreement import mean_by_group
+from ich.augment import augment
+from ich.loss import segmentation_loss
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARES = {"train": 0.6, "validation": 0.1, "test": 0.3}
@@ -83,11 +87,64 @@ def block(slices: training_slices.Slices, case: int, generator: torch.Generator,
     return image, labels
 
 
+def train_for(network: torch.nn.Module, budget_s: float, loss_of: Callable[[], torch.Tensor]) -> int:
+    """Train for the budget with a learning rate that rises for a third of the time, then falls to nothing; steps."""
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-2)
+    steps, start = 0, now()
+    while (spent := (now() - start) / budget_s) < 1:
+        share = spent / 0.3 if spent < 0.3 else 0.5 * (1 + np.cos(np.pi * (spent - 0.3) / 0.7))
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * share + 1e-5
+        network.train()
+        optimizer.zero_grad(set_to_none=True)
+        loss_of().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        steps += 1
+    return steps
+
+
+def train_supervised(
+    parts: dict[str, training_slices.Slices], settings: model.Settings, budget_s: float, lower: int
+) -> tuple[Callable, int, int]:
+    """DynUNet on slices with their neighbors; each of `lower` levels below the last counts half of the one above it."""
+    slices = parts["train"]
+    device = slices.hu.device
+    torch.manual_seed(1)
+    network = DynUNet(
+        2, 2 * settings.neighbors + 2, settings.classes, kernel_size=[3] * 4, strides=[1, 2, 2, 2],
+        upsample_kernel_size=[2, 2, 2], filters=[16, 32, 64, 128], norm_name="batch",
+        deep_supervision=lower > 0, deep_supr_num=max(lower, 1),
+    ).to(device)  # fmt: skip
+    random = torch.Generator(device).manual_seed(1)
+    blood = (slices.labels > 0).flatten(1).any(1).nonzero().flatten()
+    weights = 0.5 ** torch.arange(lower + 1)
+
+    def loss_of() -> torch.Tensor:
+        bleeding = blood[torch.randint(len(blood), (6,), generator=random, device=device)]
+        anywhere = torch.randint(len(slices.hu), (4,), generator=random, device=device)
+        rows = torch.cat([bleeding, anywhere])
+        stack, labels = augment(
+            slices.hu[slices.neighbors[rows]].float(), slices.labels[rows].long(), random, len(rows), slice(None)
+        )
+        with model.half_precision(device):
+            answers = network(model.channels(stack, settings))
+        levels = answers.unbind(1) if lower else (answers,)
+        return sum(
+            weight * segmentation_loss(level, labels)
+            for weight, level in zip(weights / weights.sum(), levels, strict=True)
+        )
+
+    steps = train_for(network, budget_s, loss_of)
+    return lambda wanted: train.predict_slices(network, wanted, settings), steps, size_of(network)
+
+
 def train_blocks(
     parts: dict[str, training_slices.Slices], settings: model.Settings, budget_s: float
 ) -> tuple[Callable, int, int]:
-    """An anisotropic 3D network for the budget, with one-cycle learning rate by time."""
-    device = parts["train"].hu.device
+    """An anisotropic 3D network for the budget."""
+    slices = parts["train"]
+    device = slices.hu.device
     torch.manual_seed(1)
     flat, full = (1, 3, 3), (3, 3, 3)
     network = DynUNet(
@@ -95,26 +152,18 @@ def train_blocks(
         upsample_kernel_size=[(1, 2, 2), (1, 2, 2), (2, 2, 2)], filters=[16, 32, 64, 128], norm_name="batch",
     ).to(device)  # fmt: skip
     loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
-    optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-2)
     generator = torch.Generator().manual_seed(1)
-    slices, steps, start = parts["train"], 0, now()
-    while (spent := (now() - start) / budget_s) < 1:
-        for group in optimizer.param_groups:  # up to a third of the time, then down to nothing
-            group["lr"] = (
-                3e-3 * (spent / 0.3 if spent < 0.3 else 0.5 * (1 + np.cos(np.pi * (spent - 0.3) / 0.7))) + 1e-5
-            )
+
+    def loss_of() -> torch.Tensor:
         chosen = torch.randint(len(slices.case_ids), (2,), generator=generator).tolist()
         image, labels = (
             torch.stack(each) for each in zip(*(block(slices, c, generator, settings) for c in chosen), strict=True)
         )
-        network.train()
         with model.half_precision(device):
             logits = network(image.to(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss(logits.float(), labels.to(device)).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        steps += 1
+        return loss(logits.float(), labels.to(device))
+
+    steps = train_for(network, budget_s, loss_of)
 
     @torch.inference_mode()
     def label(slices: training_slices.Slices) -> torch.Tensor:
@@ -145,15 +194,16 @@ def main() -> None:
         run = Path(folder)
         prepare(run, options.cases, options.size)
         cases = {name: splits.open_split(run, name) for name in SHARES}
-        for name, neighbors in (
-            ("2D", 0),
-            ("2.5D, three slices", 1),
-            ("2.5D, five slices", 2),
-            ("3D, anisotropic", None),
+        for name, neighbors, fit in (
+            ("2D", 0, train_slices),
+            ("2.5D, three slices", 1, train_slices),
+            ("2.5D, five slices", 2, train_slices),
+            ("2.5D, DynUNet", 1, partial(train_supervised, lower=0)),
+            ("2.5D, DynUNet, deep supervision", 1, partial(train_supervised, lower=2)),
+            ("3D, anisotropic", 0, train_blocks),
         ):
-            settings = model.Settings(neighbors=neighbors or 0)
+            settings = model.Settings(neighbors=neighbors)
             parts = {split: training_slices.load_slices(part, run, settings, device) for split, part in cases.items()}
-            fit = train_blocks if neighbors is None else train_slices
             label, steps, parameters = fit(parts, settings, 60 * options.minutes)
             start = now()
             found, test = label(parts["test"]), parts["test"]
