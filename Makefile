@@ -1,5 +1,7 @@
 # `make study` and `make test` need python3 (3.11 or newer), pip and make; they set up the rest in .venv.
 PYTHON ?= python3
+# Not in requirements.txt: its builds for CPUs and for each version of CUDA are other files.
+TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -13,10 +15,11 @@ help:  ## list the targets
 
 install: $(INSTALLED)  ## create .venv with the locked versions
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ich needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' -e '.[dev]'
 	touch $@
 
 study: $(REPORT)  ## run the demo study and make its report
@@ -42,12 +45,11 @@ bench: $(INSTALLED)  ## time what is meant to be fast
 fuzz: $(INSTALLED)  ## 110,000 mutated inputs through every reader; counts to reports/checks/fuzz.csv
 	PYTHONPATH=tests $(BIN)/python -m fuzz.fuzz_readers
 
-lock: $(INSTALLED)  ## resolve the dependencies anew into constraints.txt
-	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report .lock.json 'torch==2.13.0' -e '.[dev]'
-	$(BIN)/python -c "import json; print('# Versions that the tests passed with (Linux, CPU); constraints of make install.'); \
-	  print(*sorted('{name}=={version}'.format(**i['metadata']).lower().replace('_', '-').split('+')[0] \
-	  for i in json.load(open('.lock.json'))['install'] if i['metadata']['name'] != 'ich'), sep='\n')" > constraints.txt
-	rm .lock.json
+lock: $(INSTALLED)  ## resolve the dependencies anew into requirements.txt, with hashes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --upgrade \
+	  --no-annotate --no-header --quiet | awk '/^[a-z0-9]/ {keep = !/^(torch|triton|nvidia|cuda)/} keep' > .lock.txt
+	mv .lock.txt requirements.txt
 
 clean:  ## remove the environment and caches, keep reports
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -8,6 +8,7 @@ Modules, each importing only from those before it:
 - published: results of published studies
 - tables: schema of every table
 - cluster: per-case work on Dask
+- jobqueue: Dask workers as jobs of Slurm or PBS
 - parallel: per-case work on all cores
 - pseudonyms: keyed hashes of identifiers
 - grid: where voxels lie, what a slice weighs

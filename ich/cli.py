@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ich.atomic import write_text
 from ich.cluster import SCHEDULER
+from ich.jobqueue import scheduler
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -16,10 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 def main(arguments: list[str] | None = None) -> int:
     """Run `ich`; 0 done, 1 a study or some of the files failed, 2 wrong input, 130 interrupted."""
     options = _parser().parse_args(arguments)
-    if getattr(options, "scheduler", None):
-        os.environ[SCHEDULER] = options.scheduler  # the kernels of notebooks inherit it
     try:
-        return options.command(options)
+        with scheduler(getattr(options, "scheduler", None)) as address:
+            if address:
+                os.environ[SCHEDULER] = address  # the kernels of notebooks inherit it
+            return options.command(options)
     except (ValueError, OSError) as error:
         if os.environ.get("ICH_DEBUG"):
             raise
@@ -149,7 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="notebooks and profiles")
     for name in ("study", "cohort", "phantom", "measure", "evaluate", "segment"):
         commands.choices[name].add_argument(
-            "--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work on cases, tcp://HOST:PORT"
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Dask scheduler whose workers do the work on cases, tcp://HOST:PORT; or YAML of jobs to ask a queue for",
         )
     return parser
 
