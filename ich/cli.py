@@ -123,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument(
         "--start", type=Path, metavar="DIR", help="model folder whose weights the training goes on from"
     )
+    pretrain.add_argument("--pixel-mm", type=float, metavar="MM", help="in-plane pixel of the network (default: 1.125)")
+    pretrain.add_argument("--network-size", type=int, metavar="N", help="pixels on a side (default: 192)")
     pretrain.add_argument("--cache", type=Path, metavar="DIR", help="rendered cases, kept (default: OUT/cache)")
     pretrain.add_argument("--jobs", type=int, default=-1, help="worker processes and threads, -1 for one per core")
 
@@ -153,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.choices[name].add_argument(
             "--scheduler",
             metavar="ADDRESS",
-            help="Dask scheduler whose workers do the work on cases, tcp://HOST:PORT; or YAML of jobs to ask a queue for",
+            help="Dask scheduler whose workers do per-case work, tcp://HOST:PORT; or a YAML file of jobs to ask for",
         )
     return parser
 
@@ -318,13 +320,16 @@ def _train(options: argparse.Namespace) -> int:
 def _pretrain(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from ich.pretrain import RECIPE, pretrain
+    from ich.pretrain import RECIPE, SETTINGS, pretrain
 
+    seen = {"pixel_mm": options.pixel_mm, "size": options.network_size}
+    settings = replace(SETTINGS, **{name: value for name, value in seen.items() if value is not None})
     recipe = replace(RECIPE, steps=options.steps, seed=options.seed, learning_rate=options.learning_rate)
     cache = options.cache or options.out / "cache"
     history = pretrain(
-        options.out, cache, options.cases, options.validation_cases, recipe, options.seed, options.jobs, options.start
-    )
+        options.out, cache, options.cases, options.validation_cases, recipe, options.seed, options.jobs, options.start,
+        settings,
+    )  # fmt: skip
     print(f"validation Dice {history['validation_dice'].max():.3f} (simulated cases): {options.out}")
     return 0
 

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from ich import phantom, train, trained, variety
 from ich.atomic import replacing
-from ich.model import Settings
+from ich.model import Settings, build_network
 from ich.train import Recipe
 from ich.training_slices import Seen, Slices, as_seen, joined
 
-SETTINGS = Settings(pixel_mm=1.35, size=160, channels=(24, 48, 96, 160, 160), strides=(2, 2, 2, 2))
+SETTINGS = Settings(pixel_mm=1.125, size=192, channels=(24, 48, 96, 160, 160), strides=(2, 2, 2, 2))
 # How the trained network is used; chosen on simulated cases of the validation seed.
 AFTERWARDS: dict = {"mirrored": True, "smallest_ml": 0.1, "certain_ml": 1.0, "certain": 0.88}
 RECIPE = Recipe(
@@ -27,7 +27,7 @@ RECIPE = Recipe(
     positive_share=0.5,
     hard_share=0.3,
     ema_decay=0.998,
-    validate_every=1000,
+    validate_every=1500,
     seed=1,
 )
 EMBEDDED_SHARE = 0.2  # of the training cases; the others are varied
@@ -113,6 +113,7 @@ def pretrain(
     seed: int = 1,
     jobs: int = -1,
     start: Path | None = None,
+    settings: Settings | None = None,
 ) -> pd.DataFrame:
     """Simulate, train and write weights.safetensors, settings.json and training.csv into `out`.
 
@@ -120,7 +121,8 @@ def pretrain(
     ----------
     cache : folder of rendered cases, about 1 MB each; what is there is not rendered again.
     seed : of the training cases; the validation cases have the next one.
-    start : model folder whose weights the training goes on from.
+    start : model folder whose weights the training goes on from; its pixels may have another size.
+    settings : of the network, `SETTINGS` unless given; how it is used afterwards is `AFTERWARDS`.
 
     Returns
     -------
@@ -129,11 +131,15 @@ def pretrain(
     Raises
     ------
     ValueError
-        The seeds reach the embedded cohort's, or there are too few cases to hold blood.
+        The seeds reach the embedded cohort's, there are too few cases to hold blood, or `start` is another network.
     """
-    folder = cache_folder(cache, SETTINGS)
-    validation = render_slices(sources(validation_cases, seed + 1), folder, SETTINGS, jobs)
-    slices = render_slices(sources(cases, seed), folder, SETTINGS, jobs)
+    settings = settings or SETTINGS
+    begun, of_start, started_from = trained.begin(str(start or ""), settings)
+    if build_network(of_start).state_dict().keys() != build_network(settings).state_dict().keys():
+        raise ValueError(f"{start}: {of_start} is another network than {settings}")
+    folder = cache_folder(cache, settings)
+    validation = render_slices(sources(validation_cases, seed + 1), folder, settings, jobs)
+    slices = render_slices(sources(cases, seed), folder, settings, jobs)
     for name, part in (("training", slices), ("validation", validation)):
         if not bool((part.labels > 0).any()):
             raise ValueError(f"none of the {len(part.case_ids)} {name} cases holds blood: take more")
@@ -148,15 +154,12 @@ def pretrain(
             pd.DataFrame(rows).to_csv(part, index=False)
         print("step {step:6d}  loss {loss:.3f}  validation Dice {validation_dice:.3f}".format(**row), flush=True)
 
-    begun, settings, started_from = trained.begin(str(start or ""), SETTINGS)
-    if replace(settings, **AFTERWARDS) != replace(SETTINGS, **AFTERWARDS):
-        raise ValueError(f"{start}: {settings} is another network than {SETTINGS}")
     network, history = train.train(
-        slices, validation, SETTINGS, recipe, report, checkpoint_file=out / "training.ckpt", start=begun
+        slices, validation, settings, recipe, report, checkpoint_file=out / "training.ckpt", start=begun
     )
     trained.keep(
         network,
-        replace(SETTINGS, **AFTERWARDS),
+        replace(settings, **AFTERWARDS),
         slices,
         validation,
         history,

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from ich import checkpoint, distributed
-from ich.augment import augment
+from ich.augment import Draws, augment
 from ich.loss import segmentation_loss, slice_loss
 from ich.model import Settings, build_network, channels, half_precision, logits_of
 from ich.tables import LABELS
@@ -26,6 +26,7 @@ class Recipe:
 
     `positive_share` of each batch holds blood: most slices of a head show none. `hard_share` is drawn from all slices
     by how poorly each was labeled when last seen: what is taken for blood comes back until it no longer is.
+    `scanner_share` of the slices is also changed as other scanners would, `ich.augment`.
     """
 
     steps: int = 1000
@@ -34,6 +35,7 @@ class Recipe:
     weight_decay: float = 1e-2
     positive_share: float = 0.6
     hard_share: float = 0.0
+    scanner_share: float = 0.0
     ema_decay: float = 0.99
     validate_every: int = 250
     seed: int = 0
@@ -234,8 +236,9 @@ def train(
         rows = _batch(slices, recipe, blood, hardness, random)
         own = rows[mine]
         stack, labels = augment(
-            slices.hu[slices.neighbors[own]].float(), slices.labels[own].long(), random, len(rows), mine
-        )
+            slices.hu[slices.neighbors[own]].float(), slices.labels[own].long(), Draws(random, len(rows), mine),
+            recipe.scanner_share,
+        )  # fmt: skip
         with _in_memory(settings, recipe, device):
             with half_precision(device):
                 logits = network(channels(stack, settings))

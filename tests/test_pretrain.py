@@ -55,3 +55,18 @@ def test_a_few_cases_and_steps_make_a_model_folder(tmp_path, monkeypatch):
     made = sorted(path.name for path in pretrain.cache_folder(tmp_path / "cache", small).iterdir())
     assert len(made) == 4
     assert made[0].startswith("varied-7-")
+
+    finer = replace(small, size=80, pixel_mm=2.7)
+    given = tmp_path / "finer", tmp_path / "cache", 2, 2, replace(recipe, learning_rate=1e-9), 7, 1, tmp_path / "out"
+    try:
+        pretrain.pretrain(*given, finer)
+    finally:
+        torch.set_num_threads(threads)
+    network, settings, card_after = model.load_weights(tmp_path / "finer", torch.device("cpu"))
+    assert (settings.size, settings.pixel_mm) == (80, 2.7)
+    assert card_after["started_from"] == card["sha256"]
+    before = model.load_weights(tmp_path / "out", torch.device("cpu"))[0].state_dict()
+    for name, value in network.named_parameters():  # such a learning rate leaves them where they began
+        torch.testing.assert_close(value, before[name], rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="another network"):
+        pretrain.pretrain(*given, replace(small, channels=(4, 8, 8), strides=(2, 2)))

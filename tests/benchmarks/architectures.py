@@ -26,7 +26,7 @@ from monai.networks.nets import DynUNet
 
 from ich import cohort, model, splits, tables, train, training_slices
 from ich.agreement import mean_by_group
-from ich.augment import augment
+from ich.augment import Draws, augment
 from ich.loss import segmentation_loss
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,9 +124,8 @@ def train_supervised(
         bleeding = blood[torch.randint(len(blood), (6,), generator=random, device=device)]
         anywhere = torch.randint(len(slices.hu), (4,), generator=random, device=device)
         rows = torch.cat([bleeding, anywhere])
-        stack, labels = augment(
-            slices.hu[slices.neighbors[rows]].float(), slices.labels[rows].long(), random, len(rows), slice(None)
-        )
+        draws = Draws(random, len(rows), slice(None))
+        stack, labels = augment(slices.hu[slices.neighbors[rows]].float(), slices.labels[rows].long(), draws)
         with model.half_precision(device):
             answers = network(model.channels(stack, settings))
         levels = answers.unbind(1) if lower else (answers,)

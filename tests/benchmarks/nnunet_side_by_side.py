@@ -3,6 +3,8 @@
     python tests/benchmarks/nnunet_side_by_side.py NNUNET_ENV [--minutes 5] [--cases 60] [--size 128]
 
 NNUNET_ENV is a virtual environment that has nnunetv2 (`pip install nnunetv2`); this package does not depend on it.
+nnU-Net plans its batch for the memory of a GPU; a CPU then sees some thirty batches in five minutes and learns nothing.
+It gets batches of as many slices as this package has (`--nnunet-batch 0` keeps its plan), network and loss as planned.
 nnU-Net trains once for the whole budget, this package for an eighth, a quarter and all of it, with MONAI's
 SlidingWindowInferer as a second way to predict. Then each predicts scans of 512 x 512 pixels from disk to disk. Writes
 reports/checks/nnunet_side_by_side.csv and, of the cases that this package labels worst, a figure beside it. Takes about
@@ -10,8 +12,10 @@ four times the budget.
 """
 
 import argparse
+import json
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -37,6 +41,7 @@ from ich.training_slices import Slices, load_slices
 ROOT = Path(__file__).resolve().parents[2]
 DATASET = "Dataset501_ICH"
 SHARES = {"train": 0.6, "validation": 0.1, "test": 0.3}
+ITERATIONS = 5  # of an epoch, as nnunet_trainer/budget.py has it
 
 
 def prepare(run: Path, cases: int, size: int) -> None:
@@ -49,9 +54,9 @@ def prepare(run: Path, cases: int, size: int) -> None:
 class NnUNet:
     """nnU-Net's own commands in its own environment, with a trainer that stops when the budget is spent."""
 
-    def __init__(self, environment: Path, work: Path, budget_s: float):
+    def __init__(self, environment: Path, work: Path, budget_s: float, batch: int):
         names = {"raw": "nnUNet_raw", "preprocessed": "nnUNet_preprocessed", "results": "nnUNet_results"}
-        self.environment, self.work = environment, work
+        self.environment, self.work, self.batch = environment, work, batch
         self.given = {variable: str(work / folder) for folder, variable in names.items()} | {
             "nnUNet_extTrainer": str(Path(__file__).parent / "nnunet_trainer"),
             "ICH_BUDGET_S": str(budget_s),
@@ -71,9 +76,18 @@ class NnUNet:
         """Plan, preprocess and train; seconds."""
         dataset = nnunet.export(run, self.work / "raw", DATASET)
         prepared = self.call("nnUNetv2_plan_and_preprocess", "-d", "501", "-c", "2d", "-np", "2", "-npfp", "2")
-        shutil.copy(dataset / "splits_final.json", self.work / "preprocessed" / DATASET / "splits_final.json")
+        preprocessed = self.work / "preprocessed" / DATASET
+        shutil.copy(dataset / "splits_final.json", preprocessed / "splits_final.json")
+        plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
+        planned = plans["configurations"]["2d"]
+        planned["batch_size"] = self.batch or planned["batch_size"]
+        (preprocessed / "nnUNetPlans.json").write_text(json.dumps(plans))
         trained = self.call("nnUNetv2_train", "501", "2d", "0", "-tr", "nnUNetTrainerBudget", "-device", "cpu")
-        return {"prepare_s": prepared, "train_s": trained}
+        log = next((self.work / "results" / DATASET).rglob("training_log_*.txt")).read_text()
+        epochs = 1 + max(int(number) for number in re.findall(r": Epoch (\d+)", log))
+        return {
+            "prepare_s": prepared, "train_s": trained, "batch": planned["batch_size"], "steps": ITERATIONS * epochs,
+        }  # fmt: skip
 
     def predict(self, images: Path, out: Path) -> float:
         """Predict a folder of scans as installed: eight mirrored copies each, three processes; seconds."""
@@ -179,6 +193,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--cases", type=int, default=60)
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--nnunet-batch", type=int, default=train.Recipe().batch_size)
     parser.add_argument("--large", type=int, default=4, help="scans of 512 x 512 pixels to time prediction on")
     options = parser.parse_args()
     torch.set_flush_denormal(True)
@@ -213,7 +228,7 @@ def main() -> None:
             table.to_csv(checks / "nnunet_side_by_side.csv", index=False, float_format="%.4g")
             print(rows[-1], flush=True)
 
-        rival = NnUNet(options.environment, work, budget)
+        rival = NnUNet(options.environment, work, budget, options.nnunet_batch)
         took = rival.fit(run)
         tests = work / "raw" / DATASET / "imagesTs"
         took["predict_s"] = rival.predict(tests, work / "masks")
@@ -227,7 +242,7 @@ def main() -> None:
         for share in (0.125, 0.25, 1):
             network, trained, steps = train_ich(parts, settings, share * budget)
             out = work / f"ich-{share}"
-            took = {"prepare_s": prepared, "train_s": trained, "steps": steps,
+            took = {"prepare_s": prepared, "train_s": trained, "batch": train.Recipe().batch_size, "steps": steps,
                     "predict_s": predict_ich(network, settings, tests, out),
                     "large_s": predict_ich(network, settings, large, work / f"ich-{share}-large"),
                     "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}  # fmt: skip
