@@ -80,7 +80,9 @@ Modules, each importing only from those before it:
 - predict: masks on the native grid
 - nnunet: a cohort for nnU-Net
 - pretrain: the shipped weights
+- drawn: what a figure shows, in numbers
 - canvas: what all figures share
+- claims: whether figures and README say what tables hold
 - agreement_figures: figures of agreement
 - error_figures: figures of errors
 - cohort_figures: figures of the cohort

@@ -17,6 +17,7 @@ from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
 from ich.atomic import write_text
+from ich.drawn import describe
 
 MM_PER_INCH = 25.4
 PNG_DPI = 300
@@ -102,7 +103,7 @@ def save_figure(fig: Figure, folder: str | Path, name: str, *, simulated: bool =
     stem = f"{name}_simulated" if simulated else name
     svg, png = folder / f"{stem}.svg", folder / f"{stem}.png"
     with plt.rc_context({"svg.hashsalt": STYLE["svg.hashsalt"], "svg.fonttype": STYLE["svg.fonttype"]}):
-        fig.savefig(svg, metadata={"Date": None, "Creator": None})
+        fig.savefig(svg, metadata={"Date": None, "Creator": None, "Description": describe(fig)})
     drawn = io.BytesIO()
     fig.savefig(drawn, format="png", dpi=PNG_DPI, metadata={"Software": None})
     drawn.seek(0)

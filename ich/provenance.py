@@ -21,6 +21,11 @@ def describe_tables(folder: Path) -> dict[str, dict]:
     return {path.name: {"sha256": file_hash(path), "rows": _rows(path)} for path in sorted(folder.glob("*.csv"))}
 
 
+def describe_figures(folder: Path) -> dict[str, str]:
+    """SHA-256 of every SVG and PNG in `folder`, by file name."""
+    return {path.name: file_hash(path) for path in sorted(folder.glob("*.*")) if path.suffix in (".svg", ".png")}
+
+
 def _rows(path: Path) -> int:
     try:
         return len(pd.read_csv(path, dtype="str"))

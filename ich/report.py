@@ -8,7 +8,7 @@ from ich.front_page import checklists_html, index_html, is_simulated, own_name
 from ich.manuscript import write_manuscript
 from ich.pdf import print_pdf
 from ich.print_tables import print_tables
-from ich.provenance import describe_tables
+from ich.provenance import describe_figures, describe_tables
 from ich.tables import write_plain
 from ich.three_cases import draw_three_cases
 
@@ -27,6 +27,7 @@ def write_report(run: Path, manifest: dict, predictions: Path | None = None) -> 
         print(f"three cases are left out of the report: {error}")
     write_plain(answered_items(run, list(manifest["notebooks"])), run / "tables" / "checklists.csv")
     manifest["tables"] = describe_tables(run / "tables")
+    manifest["figures"] = describe_figures(run / "figures")
     write_text(run / "html" / "checklists.html", checklists_html(run, manifest))
     shown = print_tables(run, is_simulated(run), own_name(manifest))
     write_manuscript(shown.values(), run / "tables")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from ich import tables
+from ich import claims, tables
 from ich.archive import METADATA, crate_hashes, is_inside, unpack
-from ich.provenance import describe_tables, file_hash
+from ich.provenance import describe_figures, describe_tables, file_hash
 
 WANTED = {"run": str, "notebooks": dict, "tables": dict, "packages": dict, "code": dict}  # of a manifest
 NAME = re.compile(r"[\w.-]+")
@@ -21,6 +21,7 @@ WITHOUT = {  # folders that a committed or archived run does without
     "model": "weights",
     "html": "pages",
 }
+DEMO = Path(__file__).resolve().parents[1] / "reports" / "demo"
 MAX_TEXT_BYTES = 256 * 2**20  # of a manifest, settings file or notebook
 
 
@@ -74,7 +75,8 @@ def verify_run(run: Path, shown: str = "") -> Findings:
     _check_cases(run, found)
     _check_settings(run, manifest, found)
     _check_notebooks(run, list(manifest["notebooks"]), found)
-    _check_figures(run, found)
+    _check_figures(run, manifest.get("figures"), found)
+    _check_claims(run, found)
     _check_volumes(run, found)
     _check_weights(run, found)
     found.absent += [f"{name}/ ({what})" for name, what in WITHOUT.items() if not (run / name).is_dir()]
@@ -211,8 +213,9 @@ def _check_notebooks(run: Path, names: list[str], found: Findings) -> None:
         _say(found, missing, f"{len(pages)} pages")
 
 
-def _check_figures(run: Path, found: Findings) -> None:
-    """Every figure that has a caption is there as SVG and PNG; a simulated cohort's carry `_simulated`."""
+def _check_figures(run: Path, stated: dict[str, str] | None, found: Findings) -> None:
+    """Every figure that has a caption is there as SVG and PNG; a simulated cohort's carry `_simulated`. All are those
+    that the manifest states, where it states any."""
     path = run / "figures" / "captions.json"
     if not path.is_file():
         found.absent.append("figures/captions.json (nothing tells which figures there were)")
@@ -230,6 +233,27 @@ def _check_figures(run: Path, found: Findings) -> None:
         if not {f"{name}{ending}", f"{name}_simulated{ending}"} & here
     ]
     _say(found, wrong, f"{len(captions)} figures, SVG and PNG")
+    if isinstance(stated, dict):
+        here_now = describe_figures(path.parent)
+        differing = [name for name in sorted(stated | here_now) if stated.get(name) != here_now.get(name)]
+        changed = [f"figures/{name} is not the one that the manifest states" for name in differing]
+        _say(found, changed, f"SHA-256 of {len(stated)} files of figures")
+
+
+def _check_claims(run: Path, found: Findings) -> None:
+    """The points, biases and limits that figures show, and for the committed demo the numbers that README quotes."""
+    try:
+        measurements = tables.read(run / "tables" / "measurements.csv")
+        summary = pd.read_csv(run / "tables" / "agreement_summary.csv")
+        compared, wrong = claims.of_figures(run, measurements, summary)
+    except FileNotFoundError:
+        compared, wrong = 0, []  # a run without agreement
+    except (ValueError, KeyError, TypeError) as error:
+        compared, wrong = 0, [f"figures cannot be held against the tables ({_line(error)})"]
+    _say(found, wrong, f"{compared} numbers in figures stand in the tables" if compared else "")
+    if run.resolve() == DEMO and (readme := DEMO.parents[1] / "README.md").is_file():
+        quoted, wrong = claims.of_text(_text(readme), run / "tables")
+        _say(found, [f"README.md: {text}" for text in wrong], f"{quoted} numbers of README.md")
 
 
 def _check_volumes(run: Path, found: Findings) -> None:

@@ -70,10 +70,10 @@ def page_file(request, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES.values(), ids=SIZES)
-def test_the_page_fits_loads_at_once_and_asks_nobody(chromium, page_file, width, scheme):
+def test_the_page_fits_loads_at_once_and_asks_nobody(chromium, page_file, width, scheme, request):
     context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page, asked, said = context.new_page(), [], []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda sent: asked.append(sent.url))
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(page_file.as_uri())
@@ -83,7 +83,8 @@ def test_the_page_fits_loads_at_once_and_asks_nobody(chromium, page_file, width,
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert page_file.stat().st_size < 2_000_000  # loads at once
     SHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SHOTS / f"{page_file.stem} {width} {scheme}.png", full_page=True)
+    shown = request.node.callspec.params["page_file"]
+    page.screenshot(path=SHOTS / f"{shown} {width} {scheme}.png", full_page=True)
     context.close()
 
 
