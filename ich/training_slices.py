@@ -111,6 +111,10 @@ def joined(
     """The slices of cases that are read one after the other, with the number of slices of each.
 
     Filled in place: a list of thousands of cases and its concatenation would need twice the memory.
+
+    Raises
+    ------
+    ValueError : the device has no room for them.
     """
     starts = np.cumsum([0, *lengths])
     shape = (int(starts[-1]), settings.size, settings.size)
@@ -122,10 +126,15 @@ def joined(
         voxel_ml[rows] = torch.from_numpy(seen.voxel_ml)
     neighbors = [neighbor_index(n, settings.neighbors) + int(s) for n, s in zip(lengths, starts, strict=False)]
     case = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
-    return Slices(
-        hu.to(device), labels.to(device), torch.cat(neighbors).to(device), case.to(device), voxel_ml.to(device),
-        tuple(case_ids),
-    )  # fmt: skip
+    parts = hu, labels, torch.cat(neighbors), case, voxel_ml
+    try:
+        return Slices(*(part.to(device) for part in parts), tuple(case_ids))
+    except torch.OutOfMemoryError as error:
+        size_gb = sum(part.nbytes for part in parts) / 1e9
+        raise ValueError(
+            f"{len(case_ids)} cases take {size_gb:.1f} GB of slices, more than {device} has left: "
+            "set n_training, a smaller network_size or device=cpu"
+        ) from error
 
 
 def data_hash(slices: Slices) -> str:

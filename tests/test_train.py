@@ -169,6 +169,17 @@ def test_batch_beyond_the_memory_says_what_may_fit(discs, monkeypatch):
         train.train(part, part, SETTINGS, train.Recipe(steps=2, batch_size=6))
 
 
+def test_slices_beyond_the_memory_of_the_device_say_how_large_they_are(monkeypatch):
+    def to(part, device):
+        raise torch.OutOfMemoryError("none left")
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    seen = {f"c{n}": training_slices.Seen(np.zeros((300, 48, 48), np.int16), np.zeros((300, 48, 48), np.uint8),
+                                          np.zeros(300, np.float32)) for n in range(2)}  # fmt: skip
+    with pytest.raises(ValueError, match=r"2 cases take 0\.0 GB of slices, more than cuda has left: set n_training"):
+        training_slices.side_by_side(seen, SETTINGS, torch.device("cuda"))
+
+
 def test_label_that_no_case_holds_is_named(discs):
     folder, cases = discs
     part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
