@@ -270,7 +270,7 @@ def _page(found: Case) -> str:
 <h2>Warnings</h2>
 <ul>{warned}</ul>
 <div class="on-screen"><h2>Slices</h2>
-{SliceViewer(scan.hu, prediction.labels).html()}</div>
+{SliceViewer(scan.hu, prediction.labels, scan.grid.spacing_mm).html()}</div>
 {_index_figure(found) if any_blood else "<p>No blood was marked.</p>"}
 {_gallery(scan, prediction) if any_blood else ""}
 {f"<details><summary>Area and extent of each slice</summary><table>{slices}</table></details>" if any_blood else ""}

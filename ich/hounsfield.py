@@ -1,6 +1,7 @@
 """What the values of a scan are: Hounsfield units, the same shifted by 1024, or gray levels for a screen."""
 
 import numpy as np
+from scipy import ndimage
 
 AIR_HU = -1024  # nothing attenuates less than vacuum, -1000 HU, save for noise; scanners pad below it
 
@@ -16,6 +17,25 @@ def floor_padding(hu: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     share = np.count_nonzero(hu < AIR_HU) / hu.size
     np.maximum(hu, AIR_HU, out=hu)
     return hu, (f"padding down to {lowest:g} in {share:.1%} of voxels raised to {AIR_HU} HU",)
+
+
+def head_box(hu: np.ndarray, spacing_mm: tuple[float, float], margin_mm: float = 0.0) -> tuple[slice, slice] | None:
+    """Rows and columns that hold the head in HU (I, J, K), to some 4 mm; None where there is none.
+
+    The largest thing left by an opening of 20 mm: head rest, tubes and sheets are thinner. Air is -1000, so zero is no
+    background.
+    """
+    steps = [max(1, round(4 / spacing)) for spacing in spacing_mm]
+    tissue = hu[:: steps[0], :: steps[1]] > -300
+    labeled, n = ndimage.label(ndimage.binary_opening(tissue, np.ones((5, 5, 1))))
+    if not n:
+        return None
+    found = ndimage.find_objects(labeled)[np.bincount(labeled.ravel())[1:].argmax()]
+    box = []
+    for place, step, spacing, length in zip(found, steps, spacing_mm, hu.shape, strict=False):
+        margin = round(margin_mm / spacing)
+        box.append(slice(max(0, place.start * step - margin), min(length, place.stop * step + margin)))
+    return box[0], box[1]
 
 
 def value_kind(hu: np.ndarray) -> tuple[str, tuple[str, ...]]:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from scipy import ndimage
 
 from ich.atomic import replacing, write_text
+from ich.hounsfield import head_box
 from ich.scan import Grid
 
 AIR_HU = -1000
@@ -107,15 +107,11 @@ def build_network(settings: Settings) -> torch.nn.Module:
 
 
 def look_at(hu: np.ndarray, grid: Grid, settings: Settings) -> View:
-    """Square of the network's extent around the head, found by HU (air is -1000, so zero is no background)."""
-    steps = [max(1, round(4 / spacing)) for spacing in grid.spacing_mm]
-    tissue = hu[:: steps[0], :: steps[1]] > -300
-    # Opening by 20 mm removes head rest, tubes and sheets; what is left largest is the head.
-    labeled, n = ndimage.label(ndimage.binary_opening(tissue, np.ones((5, 5, 1))))
+    """Square of the network's extent around the head; around the middle where there is none."""
     start, extent = [], []
-    box = ndimage.find_objects(labeled)[np.bincount(labeled.ravel())[1:].argmax()] if n else None
+    box = head_box(hu, grid.spacing_mm)
     for axis in (0, 1):
-        center = (box[axis].start + box[axis].stop) / 2 * steps[axis] if box else hu.shape[axis] / 2
+        center = (box[axis].start + box[axis].stop) / 2 if box else hu.shape[axis] / 2
         length = max(1, round(settings.size * settings.pixel_mm / grid.spacing_mm[axis]))
         start.append(round(center - length / 2))
         extent.append(length)

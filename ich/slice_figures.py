@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from ich.abc2 import ABC2
 from ich.canvas import GREEN, ORANGE, PURPLE, VERMILION, set_title
+from ich.hounsfield import head_box
 
 # Bright lines on grey tissue; the dash keeps readers apart in greyscale.
 OUTLINES: tuple[tuple[str, Any], ...] = (
@@ -145,9 +146,12 @@ def draw_montage(
     shown = np.unique(np.linspace(low, high, min(n_slices, high - low + 1)).round().astype(int))
     columns = min(columns, shown.size)
     rows = -(-shown.size // columns)
-    head = _head(hu)
+    head = head_box(hu, spacing_mm, margin_mm=4.0) or (slice(None), slice(None))
+    rows_mm, columns_mm = (
+        len(range(*part.indices(n))) * mm for part, n, mm in zip(head, hu.shape, spacing_mm, strict=False)
+    )
     width = fig.get_size_inches()[0]
-    tall = (head[1].stop - head[1].start) * spacing_mm[1] / ((head[0].stop - head[0].start) * spacing_mm[0])
+    tall = columns_mm / rows_mm
     words = ", ".join(part for part in (title, "simulated" if simulated else "") if part)
     fig.set_size_inches(width, rows * width / columns * tall + 0.22 + (0.22 if words else 0))
     fig.set_layout_engine("constrained", w_pad=0.01, h_pad=0.03, wspace=0, hspace=0)
@@ -176,17 +180,6 @@ def draw_montage(
     ]
     if handles:
         fig.legend(handles=handles, loc="outside lower left", ncols=len(handles), labelcolor="white")
-
-
-def _head(hu: np.ndarray) -> tuple[slice, slice]:
-    """In-plane box around what is denser than fat, with a narrow rim; the whole slice where there is none."""
-    dense = np.any(np.asarray(hu) > -200, axis=2)
-    found = []
-    for axis in (1, 0):
-        inside = np.flatnonzero(np.any(dense, axis=axis))
-        size = dense.shape[1 - axis]
-        found.append(slice(max(0, inside[0] - 3), min(size, inside[-1] + 4)) if inside.size else slice(0, size))
-    return found[0], found[1]
 
 
 def draw_abc(

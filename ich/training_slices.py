@@ -126,11 +126,11 @@ def joined(
         voxel_ml[rows] = torch.from_numpy(seen.voxel_ml)
     neighbors = [neighbor_index(n, settings.neighbors) + int(s) for n, s in zip(lengths, starts, strict=False)]
     case = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
-    parts = hu, labels, torch.cat(neighbors), case, voxel_ml
+    parts = {"hu": hu, "labels": labels, "neighbors": torch.cat(neighbors), "case": case, "voxel_ml": voxel_ml}
     try:
-        return Slices(*(part.to(device) for part in parts), tuple(case_ids))
+        return Slices(**{name: part.to(device) for name, part in parts.items()}, case_ids=tuple(case_ids))
     except torch.OutOfMemoryError as error:
-        size_gb = sum(part.nbytes for part in parts) / 1e9
+        size_gb = sum(part.nbytes for part in parts.values()) / 1e9
         raise ValueError(
             f"{len(case_ids)} cases take {size_gb:.1f} GB of slices, more than {device} has left: "
             "set n_training, a smaller network_size or device=cpu"

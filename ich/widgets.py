@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from ich.atomic import replacing
 from ich.canvas import TYPE_SERIES
+from ich.hounsfield import head_box
 from ich.scan import ScanError, read_mask, read_scan
 from ich.tables import LABELS
 
@@ -25,21 +26,20 @@ def windowed(hu: np.ndarray, window: tuple[float, float] = (0.0, 80.0)) -> np.nd
     return (np.clip((hu.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
-def _head_box(hu: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns that hold anything denser than air."""
-    tissue = np.any(hu > -300, axis=2)
-    rows, columns = np.flatnonzero(tissue.any(axis=1)), np.flatnonzero(tissue.any(axis=0))
-    if not rows.size:
-        return slice(0, hu.shape[0]), slice(0, hu.shape[1])
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
 def sprite(
-    hu: np.ndarray, labels: np.ndarray, side: int = 320, window: tuple[float, float] = (0.0, 80.0)
+    hu: np.ndarray,
+    labels: np.ndarray,
+    spacing_mm: tuple[float, float],
+    side: int = 320,
+    window: tuple[float, float] = (0.0, 80.0),
 ) -> Image.Image:
-    """All slices of (I, J, K) HU, foot to head, below each other in radiological view, outlines drawn by label."""
-    rows, columns = _head_box(hu)
+    """The head on all slices of (I, J, K) HU, foot to head, below each other in radiological view, outlines drawn by
+    label."""
+    whole = slice(0, hu.shape[0]), slice(0, hu.shape[1])
+    rows, columns = head_box(hu, spacing_mm, margin_mm=4.0) or whole
     side = min(side, MAX_SPRITE_PX // hu.shape[2])
+    size_mm = ((rows.stop - rows.start) * spacing_mm[0], (columns.stop - columns.start) * spacing_mm[1])
+    shown = tuple(max(1, round(side * length / max(size_mm))) for length in size_mm)
     tiles = []
     for k in range(hu.shape[2]):
         # Axis I runs to the patient's left, which radiological view shows on the right: (J, I) is (row, column).
@@ -48,8 +48,7 @@ def sprite(
             mask = label == labels[rows, columns, k].T
             if bool(np.any(mask)):
                 rgb[mask & ~ndimage.binary_erosion(mask)] = tuple(int(color[n : n + 2], 16) for n in (1, 3, 5))
-        tile = Image.fromarray(rgb)
-        tile.thumbnail((side, side), Image.Resampling.LANCZOS)
+        tile = Image.fromarray(rgb).resize((shown[0], shown[1]), Image.Resampling.LANCZOS)
         canvas = Image.new("RGB", (side, side))
         canvas.paste(tile, ((side - tile.width) // 2, (side - tile.height) // 2))
         tiles.append(canvas)
@@ -67,18 +66,20 @@ class SliceViewer:
     ----------
     hu : (I, J, K) HU.
     labels : (I, J, K) uint8, 0..3, outlined.
+    spacing_mm : of the pixels along I and J.
     start : slice shown first; by default the one with the most blood.
     name : what a screen reader says of the image.
     """
 
     hu: np.ndarray
     labels: np.ndarray
+    spacing_mm: tuple[float, float]
     start: int | None = None
     name: str = "CT slices with outlines"
 
     def html(self) -> str:
         """The viewer as one HTML element; it holds its image."""
-        image = sprite(self.hu, self.labels)
+        image = sprite(self.hu, self.labels, self.spacing_mm)
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=72, method=4)
         data = base64.b64encode(buffer.getvalue()).decode()
@@ -129,9 +130,9 @@ def case_browser(cases: pd.DataFrame, run_dir: Path, out: Path):
     def show(_=None) -> None:
         row = rows.loc[case.value]
         try:
-            labels, _grid = read_mask(run_dir / row["reference_mask"])
+            labels, grid = read_mask(run_dir / row["reference_mask"])
             hu = read_scan(run_dir / row["image"]).hu if isinstance(row["image"], str) else np.where(labels > 0, 60, 0)
-            viewer.value = SliceViewer(hu, labels).html()
+            viewer.value = SliceViewer(hu, labels, grid.spacing_mm).html()
         except (ScanError, OSError) as error:
             viewer.value = html.escape(str(error))
         reason.value = aside.get(case.value, "")
