@@ -80,6 +80,7 @@ def train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd
         batch_size=parameters["batch_size"],
         learning_rate=parameters["learning_rate"],
         validate_every=parameters["validate_every"],
+        scanner_share=parameters["scanner_share"],
         seed=parameters["training_seed"],
     )
     torch.set_num_threads(parameters["threads"])
