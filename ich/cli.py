@@ -113,6 +113,11 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of 02_training")
     training.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="notebooks and profiles")
 
+    joining = command("ensemble", _ensemble, "networks of several runs as one model folder, for segment --weights")
+    joining.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or name of a run in reports")
+    joining.add_argument("--out", type=Path, required=True, metavar="DIR", help="model folder to write")
+    joining.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
+
     pretrain = command("pretrain", _pretrain, "make the shipped weights again: simulate thousands of scans and train")
     pretrain.add_argument("--cases", type=int, default=1000, help="simulated training cases (default: 1000)")
     pretrain.add_argument("--validation-cases", type=int, default=80, help="simulated cases to choose the step on")
@@ -314,6 +319,14 @@ def _train(options: argparse.Namespace) -> int:
     history = train_run(options.run, parameters, lambda row: print(line.format(**row), flush=True))
     if os.environ.get("RANK", "0") == "0":
         print(f"best validation Dice {history['validation_dice'].max():.3f}: {options.run / 'model'}")
+    return 0
+
+
+def _ensemble(options: argparse.Namespace) -> int:
+    from ich.trained import ensemble
+
+    runs = [run if run.is_dir() else options.reports / run for run in options.runs]
+    print(f"{len(runs)} networks, validation Dice {ensemble(runs, options.out):.3f}: {options.out}")
     return 0
 
 

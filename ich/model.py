@@ -6,9 +6,9 @@ resampling through-plane would invent slices; in the plane every scan is brought
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ class Settings:
     certain_ml, certain : connected blood below this volume is marked if its mean probability is `certain` or more.
     mirrored : the network also sees the mirror image, and the mean of both answers counts.
     temperature : what logits are divided by before they are read as probabilities; masks do not depend on it.
+    members : networks whose mean logits count.
     """
 
     pixel_mm: float = 1.7
@@ -56,6 +57,7 @@ class Settings:
     certain: float = 0.0
     mirrored: bool = False
     temperature: float = 1.0
+    members: int = 1
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,25 @@ def half_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
+class Ensemble(torch.nn.Module):
+    """Networks of one kind that answer together: the mean of their logits."""
+
+    def __init__(self, networks: Sequence[torch.nn.Module]):
+        super().__init__()
+        self.networks = torch.nn.ModuleList(networks)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, classes, H, W) of an image as `channels` makes it."""
+        return torch.stack([network(image) for network in self.networks]).mean(0)
+
+
 def build_network(settings: Settings) -> torch.nn.Module:
     """MONAI residual U-Net; input (B, 2 * neighbors + 2, size, size) in 0..1, output (B, classes, size, size) logits.
 
-    Batch normalization keeps absolute HU, which instance normalization divides out.
+    Batch normalization keeps absolute HU, which instance normalization divides out. Several members make an `Ensemble`.
     """
+    if settings.members > 1:
+        return Ensemble([build_network(replace(settings, members=1)) for _ in range(settings.members)])
     from monai.networks.nets import UNet  # seconds to import; only training and prediction need it
 
     network = UNet(
@@ -172,7 +188,8 @@ def shows_head(hu: torch.Tensor, settings: Settings) -> torch.Tensor:
 
 @contextmanager
 def bottom_features(network: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Features (B, C) at the bottom of the U-Net, averaged over the plane, of each forward pass inside the block."""
+    """Features (B, C) at the bottom of the U-Net, averaged over the plane, of each forward pass inside the block; of
+    the last member of an ensemble."""
     from monai.networks.layers.simplelayers import SkipConnection
 
     seen: list[torch.Tensor] = []

@@ -1,6 +1,6 @@
 """From a trained network to a model folder, and the training of a run without its notebook."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import torch
 
 from ich import distributed, novelty, splits, tables, train
 from ich.calibration import calibrate
-from ich.model import Settings, load_weights, save_weights
+from ich.model import Ensemble, Settings, choose_device, load_weights, save_weights
 from ich.stream import embedded_stream
 from ich.train import Recipe
 from ich.training_slices import Slices, data_hash, load_cases, load_slices
@@ -60,6 +60,51 @@ def begin(start_from: str, settings: Settings) -> tuple[dict[str, torch.Tensor] 
         return None, settings, None
     network, settings, card = load_weights(Path(start_from), torch.device("cpu"))
     return network.state_dict(), replace(settings, temperature=1.0), card["sha256"]
+
+
+def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
+    """Put the networks of finished trainings together into one model folder, calibrated on the first run's validation.
+
+    Parameters
+    ----------
+    runs : run folders, such as those of several seeds on one cohort.
+    out : model folder, to be used like that of a single network.
+
+    Returns
+    -------
+    Validation Dice of the ensemble.
+
+    Raises
+    ------
+    ValueError
+        There is one run only, the networks see scans in different ways, or one was trained on a validation case of the
+        first run.
+    """
+    if len(runs) < 2:
+        raise ValueError(f"{len(runs)} run was given: an ensemble takes two or more")
+    where = choose_device(device)
+    loaded = [load_weights(run / "model", where) for run in runs]
+    settings = replace(loaded[0][1], temperature=1.0)
+    cases = {name: splits.open_split(runs[0], name) for name in ("train", "validation")}
+    for run, (_, other, _) in zip(runs, loaded, strict=True):
+        if replace(other, temperature=1.0) != settings:
+            raise ValueError(f"{run.name}: its network has {other}, that of {runs[0].name} {settings}")
+        seen = set(splits.open_split(run, "train")["patient_id"]) & set(cases["validation"]["patient_id"])
+        if seen:
+            raise ValueError(
+                f"{run.name}: trained on {len(seen)} patients that {runs[0].name} validates on, such as {min(seen)}"
+            )
+    settings = replace(settings, members=len(runs))
+    network = Ensemble([network for network, _, _ in loaded]).eval()
+    training, validation = (load_slices(part, runs[0], settings, where) for part in cases.values())
+    score = train.validate(network, validation, settings)
+    history = pd.DataFrame([{"step": max(card["best_step"] for _, _, card in loaded), "validation_dice": score}])
+    keep(
+        network, settings, training, validation, history, out,
+        trained_on=loaded[0][2]["trained_on"], simulated=any(card["simulated"] for _, _, card in loaded),
+        members_sha256=[card["sha256"] for _, _, card in loaded],
+    )  # fmt: skip
+    return score
 
 
 def train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd.DataFrame:
