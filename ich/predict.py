@@ -21,13 +21,16 @@ from ich.model import (
     channels,
     choose_device,
     crop,
+    largest,
     load_weights,
     logits_of,
     look_at,
+    native_box,
     neighbor_index,
+    shows_head,
     uncrop,
 )
-from ich.novelty import Familiar, scan_embedding
+from ich.novelty import Familiar
 from ich.parallel import each
 from ich.scan import Scan, ScanError, check_same_grid, read_mask, read_scan, write_mask
 
@@ -71,8 +74,7 @@ class Prediction:
     labels : (I, J, K) uint8 on the scan's own grid, 0 background, 1 parenchymal, 2 ventricular, 3 subarachnoid.
     embedding : (C,) the network's features of the scan, for `ich.novelty`.
     uncertain_ml : sum over voxels of p (1 - p) times their volume, p being the probability of blood.
-    probability : (I, J, K) float16 probability of blood, 0 where every voxel of a slice is surely none; None unless
-        asked for.
+    probability : (I, J, K) float16 probability of blood, 0 where there is surely none; None unless asked for.
     """
 
     labels: np.ndarray
@@ -89,7 +91,9 @@ def predict(
 ) -> Prediction:
     """Label every voxel of a scan.
 
-    Logits are brought back to the scan's pixels before the largest is taken, so outlines follow the native grid.
+    Logits are brought back to the scan's pixels before the largest is taken, so outlines follow the native grid. That
+    is done only about pixels where blood is likelier than none: between others no voxel can be blood, as interpolated
+    logits lie between those of their neighbors. Slices beyond the head are not looked at.
     """
     device = next(network.parameters()).device
     view = look_at(scan.hu, scan.grid, settings)
@@ -99,23 +103,28 @@ def predict(
     wanted = with_probability or settings.certain_ml > 0
     probability = np.zeros(scan.hu.shape, np.float16) if wanted else None
     uncertain = torch.zeros(len(hu), device=device)
-    features = []
-    for numbers in torch.arange(len(hu), device=device).split(batch):
+    head = shows_head(hu, settings)
+    looked_at = (head if bool(head.any()) else ~head).nonzero().flatten()
+    features, answers, marks = [], [], []
+    for numbers in looked_at.split(batch):
         with bottom_features(network) as seen:
             logits = logits_of(network, channels(hu[rows[numbers]], settings), settings)
         features.append(torch.stack(seen).mean(0))
         blood = blood_probability(logits.float(), settings)
         uncertain[numbers] = doubt(blood)
-        # Most slices hold no blood: bringing them back to native pixels is skipped.
-        keep = (logits[:, 1:] > logits[:, :1]).any(1).flatten(1).any(1)
-        if with_probability:
-            keep |= (blood > AT_STAKE).flatten(1).any(1)
-        if bool(keep.any()):
-            native, where = uncrop(logits[keep], view, scan.hu.shape[:2]), numbers[keep].cpu().numpy()
-            labels[:, :, where] = native.argmax(1).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-            if probability is not None:
-                inside = uncrop(torch.ones_like(logits[:1, :1]), view, scan.hu.shape[:2])[:, 0]
-                probability[:, :, where] = (blood_probability(native, settings) * inside).permute(1, 2, 0).cpu().numpy()
+        marked = (logits[:, 1:] > logits[:, :1]).any(1)
+        answers.append(logits)
+        marks.append(marked | (blood > AT_STAKE) if with_probability else marked)
+    found = torch.cat(marks)
+    box = native_box(found.any(0), view, scan.hu.shape[:2])
+    bleeding = found.flatten(1).any(1)
+    for numbers, logits in zip(
+        looked_at[bleeding].split(batch), torch.cat(answers)[bleeding].split(batch), strict=True
+    ):
+        native, where = uncrop(logits, view, box), numbers.cpu().numpy()
+        labels[(*box, where)] = largest(native).permute(1, 2, 0).cpu().numpy()
+        if probability is not None:
+            probability[(*box, where)] = blood_probability(native, settings).permute(1, 2, 0).cpu().numpy()
     if settings.smallest_ml > 0 or settings.certain_ml > 0:
         drop_specks(
             labels, scan.grid.voxel_ml, settings.smallest_ml, probability, settings.certain_ml, settings.certain
@@ -123,7 +132,7 @@ def predict(
     by_label = {label: scan.grid.volume_ml(labels == label) for label in range(1, settings.classes)}
     pixel_ml = float(np.prod(scan.grid.spacing_mm)) * np.prod(view.extent) / settings.size**2 / 1000
     uncertain_ml = float(uncertain.cpu().numpy() @ scan.grid.slice_weights_mm) * pixel_ml
-    embedding = scan_embedding(torch.cat(features), hu, settings)
+    embedding = torch.cat(features).mean(0).float().cpu().numpy()
     return Prediction(
         labels, sum(by_label.values()), by_label, uncertain_ml, embedding, probability if with_probability else None
     )

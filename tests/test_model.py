@@ -44,7 +44,9 @@ def test_view_is_centered_on_the_head_and_can_be_undone(shape, spacing, center):
     seen = model.crop(mask, view, SETTINGS, CPU, 0)
     # 25 mm radius: the area on network pixels is that of the disc
     assert float(seen[0].sum()) * SETTINGS.pixel_mm**2 == pytest.approx(np.pi * 25**2, rel=0.02)
-    back = model.uncrop(seen[:, None], view, shape[:2])[:, 0].permute(1, 2, 0).numpy() > 0.5
+    box = model.native_box(seen.amax(0) > 0, view, shape[:2])
+    back = np.zeros(mask.shape, bool)
+    back[box] = model.uncrop(seen[:, None], view, box)[:, 0].permute(1, 2, 0).numpy() > 0.5
     overlap = 2 * (back & mask).sum() / (back.sum() + mask.sum())
     assert overlap > 0.985
 
@@ -163,3 +165,39 @@ def test_small_blood_stays_only_if_it_is_certain():
     assert not labels[2:12, 2:12, 1].any(), "small and doubtful"
     assert labels[15:35, 2:22, 1].all(), "large"
     assert labels[36:39, 2:5, 1].all(), "small and certain"
+
+
+@pytest.mark.parametrize(("start", "extent"), [((-20, 7), (300, 260)), ((40, -3), (90, 128)), ((5, 60), (128, 200))])
+def test_a_box_is_brought_back_as_the_whole_would_be(start, extent):
+    """Beside torch's own interpolation of the whole picture, cut to the image."""
+    view, shape = model.View(start, extent), (240, 250)
+    torch.manual_seed(0)
+    values = torch.randn(2, 3, 64, 64)
+    found = torch.zeros(64, 64, dtype=torch.bool)
+    found[20:41, 9:30] = True
+    values[:, :, ~found] = -5
+    whole = torch.nn.functional.interpolate(values, extent, mode="bilinear", align_corners=False)
+    canvas = torch.full((2, 3, *shape), -5.0)
+    low, high = ([max(s, 0) for s in start], [min(s + e, n) for s, e, n in zip(start, extent, shape, strict=True)])
+    canvas[:, :, low[0] : high[0], low[1] : high[1]] = whole[
+        :, :, low[0] - start[0] : high[0] - start[0], low[1] - start[1] : high[1] - start[1]
+    ]
+    box = model.native_box(found, view, shape)
+    torch.testing.assert_close(model.uncrop(values, view, box), canvas[:, :, box[0], box[1]], rtol=1e-4, atol=1e-4)
+    canvas[:, :, box[0], box[1]] = -5
+    torch.testing.assert_close(canvas, torch.full_like(canvas, -5), rtol=1e-6, atol=1e-5)  # nothing lies beyond
+
+
+def test_the_box_of_a_picture_s_edge_reaches_the_view_s():
+    found = torch.zeros(64, 64, dtype=torch.bool)
+    found[0, 63] = True
+    rows, columns = model.native_box(found, model.View((10, 10), (100, 100)), (300, 300))
+    assert rows.start == 10
+    assert columns.stop == 110
+    assert model.native_box(found & False, model.View((10, 10), (100, 100)), (300, 300)) == (slice(0, 0), slice(0, 0))
+
+
+def test_the_largest_is_what_argmax_says():
+    torch.manual_seed(1)
+    logits = torch.randint(0, 3, (4, 4, 9, 9)).float()  # with ties
+    assert torch.equal(model.largest(logits), logits.argmax(1).to(torch.uint8))
