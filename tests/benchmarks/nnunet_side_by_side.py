@@ -24,6 +24,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import joblib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -203,7 +204,7 @@ def main() -> None:
     version = subprocess.run(
         [str(options.environment / "bin" / "pip"), "show", "nnunetv2"], capture_output=True, text=True, check=True
     ).stdout.split("Version: ")[1].split()[0]  # fmt: skip
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, nnunetv2 {version}"
+    machine = f"{platform.machine()}, {joblib.cpu_count()} cores, torch {torch.__version__}, nnunetv2 {version}"
     with tempfile.TemporaryDirectory() as folder:
         run, work, large = Path(folder) / "run", Path(folder) / "nnunet", Path(folder) / "large"
         work.mkdir(parents=True)
