@@ -20,7 +20,7 @@ from ich.training_slices import Seen, Slices, as_seen, joined
 
 SETTINGS = Settings(pixel_mm=1.125, size=192, channels=(24, 48, 96, 160, 160), strides=(2, 2, 2, 2))
 # How the trained network is used; chosen on simulated cases of the validation seed.
-AFTERWARDS: dict = {"mirrored": True, "smallest_ml": 0.1, "certain_ml": 1.0, "certain": 0.88}
+AFTERWARDS: dict = {"mirrored": True, "smallest_ml": 0.1, "certain_ml": 1.0, "certain": 0.9}
 RECIPE = Recipe(
     steps=11000,
     batch_size=10,
