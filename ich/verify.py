@@ -248,7 +248,7 @@ def _check_claims(run: Path, found: Findings) -> None:
         compared, wrong = claims.of_figures(run, measurements, summary)
     except FileNotFoundError:
         compared, wrong = 0, []  # a run without agreement
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         compared, wrong = 0, [f"figures cannot be held against the tables ({_line(error)})"]
     _say(found, wrong, f"{compared} numbers in figures stand in the tables" if compared else "")
     if run.resolve() == DEMO and (readme := DEMO.parents[1] / "README.md").is_file():

@@ -74,6 +74,32 @@ def other_seed(run):
     path.write_text(path.read_text().replace("cohort_seed: 2019", "cohort_seed: 2020"))
 
 
+def other_figure(run):
+    path = run / "figures" / "mountain_simulated.svg"
+    path.write_text(path.read_text().replace("</svg>", "<!-- another --></svg>"))
+
+
+def other_limit(run):
+    path = run / "figures" / "bland_altman_simulated.svg"
+    path.write_text(path.read_text().replace("lower limit", "lower line"))
+
+
+def other_point(run):
+    path = run / "figures" / "scatter_simulated.svg"
+    text = path.read_text()
+    x = text.index("&quot;x&quot;: [" if "&quot;x&quot;" in text else '"x": [')
+    first = text.index("[", x) + 1
+    path.write_text(text[:first] + "1" + text[first:])
+
+
+def described_by(text):
+    def damage(run):
+        path = run / "figures" / "scatter_simulated.svg"
+        path.write_text(f"<svg><dc:description>{text}</dc:description></svg>")
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -87,6 +113,13 @@ def other_seed(run):
         (broken_cell, "notebooks/01_cohort.ipynb holds an error: ValueError"),
         (other_seed, "settings.yaml: parameters of 01_cohort differ"),
         (lambda run: (run / "figures" / "mountain_simulated.svg").unlink(), "figures/mountain.svg is missing"),
+        (other_figure, "figures/mountain_simulated.svg is not the one that the manifest states"),
+        (other_limit, "figures/bland_altman_simulated.svg: network: agreement_summary.csv has lower limit"),
+        (other_point, "figures/scatter_simulated.svg: the points of network are not those of measurements.csv"),
+        (described_by("[" * 100_000), "figures cannot be held against the tables"),
+        (described_by('[{"y_label": 1}]'), "figures cannot be held against the tables"),
+        (described_by('[{"y_label": "network volume, ml", "title": 1, "x": [1], "y": []}]'), "figures cannot be held"),
+        (described_by("{}"), "its description is no list of panels"),
         (lambda run: (run / "html").mkdir(), "html/index.html is missing"),
         (lambda run: (run / "data").mkdir(), "case phantom-0000: image data/"),
         (lambda run: (run / "model").mkdir(), "model cannot be checked (FileNotFoundError"),

@@ -181,7 +181,7 @@ def draw_worst(run: Path, ours: Path, theirs: Path, path: Path) -> None:
             labels = read_mask(masks / f"{case}.nii.gz")[0]
             dice = found[name].set_index("case_id").loc[case, "dice"]
             outlines = {"reference": reference[:, :, k] > 0, name: labels[:, :, k] > 0}
-            title = f"{name}, {case}: Dice {dice:.2f}"
+            title = f"{name}: Dice {dice:.2f}"
             draw_slice(scan.hu[:, :, k], ax, outlines=outlines, spacing_mm=grid.spacing_mm, title=title, simulated=True)
     fig.savefig(path, dpi=150)
     plt.close(fig)
