@@ -48,8 +48,9 @@ fuzz: $(INSTALLED)  ## 110,000 mutated inputs through every reader; counts to re
 lock: $(INSTALLED)  ## resolve the dependencies anew into requirements.txt, with hashes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --upgrade \
-	  --no-annotate --no-header --quiet | awk '/^[a-z0-9]/ {keep = !/^(torch|triton|nvidia|cuda)/} keep' > .lock.txt
-	mv .lock.txt requirements.txt
+	  --no-annotate --no-header --quiet --output-file .lock.txt
+	awk '/^[a-z0-9]/ {keep = !/^(torch|triton|nvidia|cuda)/} keep' .lock.txt > requirements.txt
+	rm .lock.txt
 
 clean:  ## remove the environment and caches, keep reports
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

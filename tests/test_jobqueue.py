@@ -26,7 +26,11 @@ echo $! >> "$SLURM_STAND_IN/jobs"
 echo "Submitted batch job $!"
 """
 SCANCEL = """#!/bin/sh
-for job in "$@"; do kill -TERM -- "-$job" 2> /dev/null; echo "$job" >> "$SLURM_STAND_IN/cancelled"; done
+for job in "$@"; do
+  # Only what the stand-in started: -1 would be every process of the machine.
+  grep -qx "$job" "$SLURM_STAND_IN/jobs" 2> /dev/null && kill -TERM -- "-$job" 2> /dev/null
+  echo "$job" >> "$SLURM_STAND_IN/cancelled"
+done
 """
 
 
@@ -56,6 +60,17 @@ def written(tmp_path: Path, **settings: object) -> Path:
     return path
 
 
+def cancelled(slurm: Path, n: int) -> set[str]:
+    """Jobs that were cancelled, once there are n or ten seconds have passed."""
+    noted = slurm / "cancelled"
+    for _ in range(100):
+        found = set(noted.read_text().split()) if noted.is_file() else set()
+        if len(found) >= n:
+            break
+        time.sleep(0.1)
+    return found
+
+
 @pytest.mark.slow
 def test_a_command_sends_its_cases_to_jobs_and_cancels_them(slurm, tmp_path):
     """Each job starts a Python of its own."""
@@ -74,18 +89,15 @@ def test_a_command_sends_its_cases_to_jobs_and_cancels_them(slurm, tmp_path):
     assert "#SBATCH -t 00:20:00" in script
     assert f"{sys.executable} -m distributed.cli.dask_worker" in script
     assert "--nthreads 1" in script
-    for _ in range(100):
-        if (slurm / "cancelled").is_file() and set((slurm / "cancelled").read_text().split()) == set(jobs):
-            break
-        time.sleep(0.1)
-    assert set((slurm / "cancelled").read_text().split()) == set(jobs)
+    assert cancelled(slurm, len(jobs)) == set(jobs)
 
 
 def test_jobs_that_do_not_start_are_said(slurm, tmp_path, capsys):
-    (slurm / "sbatch").write_text("#!/bin/sh\necho Submitted batch job 1\n")
+    (slurm / "sbatch").write_text("#!/bin/sh\necho Submitted batch job 999999999\n")
     asked = written(tmp_path, system="slurm", jobs=1, memory="1GB", wait_minutes=0.01)
     assert main(["measure", "m.nii.gz", "--out", str(tmp_path / "t.csv"), "--scheduler", str(asked)]) == 2
     assert "no job of slurm started within 0.01 minutes" in capsys.readouterr().err
+    assert cancelled(slurm, 1) == {"999999999"}
 
 
 @pytest.mark.parametrize(
