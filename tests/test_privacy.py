@@ -4,6 +4,8 @@ None of them occurs in what is shared, and both runs have the same tables to the
 of the patient and the study it says, and no more.
 """
 
+import base64
+import gzip
 import re
 import shutil
 import zipfile
@@ -27,10 +29,12 @@ PLANTED = {
     "ProtocolName": "SECRETPROTOCOL", "PatientComments": "SECRETCOMMENT", "ImageComments": "SECRETIMAGE",
     "StudyDate": "20210405", "StudyTime": "112233",
 }  # fmt: skip
-# The time is six digits, as many as a coordinate of an SVG has behind its point: there it is nobody's time.
+# A time of six digits may stand by chance behind the point of a coordinate, or among the letters of a picture's base64:
+# there it is nobody's. So digits are sought where they begin a number, and pictures in what they decode to.
 SOUGHT = re.compile(
-    rb"SECRET|Secret|20210405|2021-04-05|19580103|1958-01-03|(?<![\d.])112233(?!\d)|11:22:33|1\.2\.826\.0\.77"
+    rb"SECRET|Secret|(?<![\da-f.])(?:20210405|19580103|112233(?![a-f]))|2021-04-05|1958-01-03|11:22:33|1\.2\.826\.0\.77"
 )
+EMBEDDED = re.compile(rb"base64,([A-Za-z0-9+/=\s]+)|\"image/png\": \"([A-Za-z0-9+/=\\n]+)\"")
 SMALL = {
     "source": "dicom", "image_size": 64, "steps": 20, "validate_every": 10, "network_size": 32, "pixel_mm": 7.0,
     "batch_size": 4, "n_resamples": 100, "train_share": 0.4, "validation_share": 0.1, "test_share": 0.5, "jobs": 1,
@@ -72,6 +76,24 @@ def runs(export, tmp_path_factory):
     return [folder / name / name for name in ("one", "two")]
 
 
+def sought(content: bytes, name: str) -> list[bytes]:
+    """Planted identifiers in a file or in its name, also in what is embedded or compressed there."""
+    if name.endswith(".gz"):
+        content = gzip.decompress(content)
+    embedded = [base64.b64decode((plain or quoted).replace(b"\\n", b"")) for plain, quoted in EMBEDDED.findall(content)]
+    parts = [EMBEDDED.sub(b"base64", content), *embedded, name.encode()]
+    return [found for part in parts for found in SOUGHT.findall(part)]
+
+
+def test_planted_identifiers_are_found_where_they_hide():
+    picture = base64.b64encode(b"\x89PNG tEXt SECRETNAME")
+    assert sought(b'<image href="data:image/png;base64,' + picture + b'"/>', "figure.svg") == [b"SECRET"]
+    assert sought(b'{"image/png": "' + picture + b'\\n"}', "01.ipynb") == [b"SECRET"]
+    assert sought(gzip.compress(b"\x00112233.5 20210405112233"), "mask.nii.gz") == [b"112233", b"20210405"]
+    assert sought(b"", "Secret.csv") == [b"Secret"]
+    assert sought(b'x="0.112233" href="data:image/png;base64,Vi112233SbWr"', "figure.svg") == []
+
+
 def shared(run):
     """Files of a run but those of data/, which are kept."""
     return [path for path in run.rglob("*") if path.is_file() and run / "data" not in path.parents]
@@ -86,7 +108,7 @@ def test_no_identifier_is_in_what_a_study_shares(runs):
     files = shared(runs[0])
     assert {path.suffix for path in files} >= {".csv", ".html", ".ipynb", ".json", ".yaml", ".svg", ".png", ".gz"}
     for path in files:
-        assert not SOUGHT.search(path.read_bytes() + b"\n" + path.name.encode()), path
+        assert not sought(path.read_bytes(), path.name), path
 
 
 @pytest.mark.slow
@@ -108,7 +130,7 @@ def test_no_identifier_is_in_an_archive(runs, tmp_path):
     assert main(["archive", str(runs[0]), "--out", str(tmp_path / "run.zip")]) == 0
     with zipfile.ZipFile(tmp_path / "run.zip") as archive:
         for name in archive.namelist():
-            assert not SOUGHT.search(archive.read(name) + b"\n" + name.encode()), name
+            assert not sought(archive.read(name), name), name
 
 
 @pytest.mark.slow
@@ -125,7 +147,7 @@ def test_a_case_report_names_nobody_and_dicom_output_what_it_must(runs, export, 
     made = [path for path in out.rglob("*") if path.is_file() and path.name != "key.csv"]
     for path in made:
         if path.suffix != ".dcm":
-            assert not SOUGHT.search(path.read_bytes()), path
+            assert not sought(path.read_bytes(), path.name), path
     dicom = [path for path in made if path.suffix == ".dcm"]
     for path in dicom:
         for element in pydicom.dcmread(path).iterall():
