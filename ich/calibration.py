@@ -36,8 +36,8 @@ def calibrate(
     calibration : of `volume_calibration`, for masks made with these settings at the network's resolution.
     """
     parts = []
-    for rows in slices.neighbors.split(batch):
-        parts.append(logits_of(network, channels(slices.hu[rows].float(), settings), settings).half().cpu())
+    for stack in slices.hu_batches(batch):
+        parts.append(logits_of(network, channels(stack, settings), settings).half().cpu())
     logits, blood = torch.cat(parts), (slices.labels > 0).cpu()
     settings = replace(settings, temperature=fit_temperature(logits, blood, batch))
     found = logits.argmax(1).to(torch.uint8).numpy()

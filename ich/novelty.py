@@ -60,9 +60,9 @@ def embeddings(network: torch.nn.Module, slices: Slices, settings: Settings, mos
     for case in range(min(most, len(slices.case_ids))):
         mine = (slices.case == case).nonzero().flatten()
         features = []
-        for rows in slices.neighbors[mine].split(batch):
+        for stack in slices.hu_batches(batch, mine):
             with bottom_features(network) as seen:
-                logits_of(network, channels(slices.hu[rows].float(), settings), settings)
+                logits_of(network, channels(stack, settings), settings)
             features.append(torch.stack(seen).mean(0))
         found.append(scan_embedding(torch.cat(features), slices.hu[mine], settings))
     return np.stack(found)

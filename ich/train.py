@@ -47,7 +47,7 @@ def _batch(
     """Slice numbers of one batch; those with blood are drawn so that each label present comes equally often."""
     n_blood, n_hard = (round(share * recipe.batch_size) for share in (recipe.positive_share, recipe.hard_share))
     n_others = recipe.batch_size - n_blood - n_hard
-    anywhere = torch.randint(len(slices.hu), (n_others,), generator=random, device=slices.hu.device)
+    anywhere = torch.randint(len(slices.hu), (n_others,), generator=random, device=blood.device)
     drawn = [torch.multinomial(blood, n_blood, replacement=True, generator=random), anywhere]
     if n_hard:
         drawn.append(torch.multinomial(hardness, n_hard, replacement=True, generator=random))
@@ -65,19 +65,18 @@ def _blood_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
 
 def _drawn_from(slices: Slices, settings: Settings) -> tuple[Slices, torch.Tensor, torch.Tensor]:
     """Slices with the weights that `_batch` draws them by, before any of them was seen."""
-    hardness = torch.full((len(slices.hu),), UNSEEN_LOSS, device=slices.hu.device)
-    return slices, _blood_weights(slices.labels, settings.classes), hardness
+    hardness = torch.full((len(slices.hu),), UNSEEN_LOSS, device=slices.device)
+    return slices, _blood_weights(slices.labels, settings.classes).to(slices.device), hardness
 
 
 @torch.no_grad()
 def predict_slices(network: torch.nn.Module, slices: Slices, settings: Settings, batch: int = 16) -> torch.Tensor:
-    """(N, H, W) uint8 label of every slice at network resolution."""
+    """(N, H, W) uint8 label of every slice at network resolution, where the slices lie."""
     network.eval()
     out = []
-    for rows in slices.neighbors.split(batch):
-        stack = slices.hu[rows].float()
+    for stack in slices.hu_batches(batch):
         logits = logits_of(network, channels(stack, settings), settings)
-        out.append(logits.argmax(1).to(torch.uint8))
+        out.append(logits.argmax(1).to(torch.uint8).to(slices.hu.device))
     return torch.cat(out)
 
 
@@ -192,7 +191,7 @@ def train(
     ValueError
         The checkpoint is damaged, or there are more processes than slices in a batch.
     """
-    device = slices.hu.device
+    device = slices.device
     share = distributed.share()
     if share.world > recipe.batch_size:
         raise ValueError(f"{share.world} processes share batches of {recipe.batch_size} slices: raise batch_size")
@@ -236,9 +235,8 @@ def train(
         rows = _batch(slices, recipe, blood, hardness, random)
         own = rows[mine]
         stack, labels = augment(
-            slices.hu[slices.neighbors[own]].float(), slices.labels[own].long(), Draws(random, len(rows), mine),
-            recipe.scanner_share,
-        )  # fmt: skip
+            slices.hu_of(own), slices.labels_of(own), Draws(random, len(rows), mine), recipe.scanner_share
+        )
         with _in_memory(settings, recipe, device):
             with half_precision(device):
                 logits = network(channels(stack, settings))
@@ -261,7 +259,7 @@ def train(
         since += 1
         if step % recipe.validate_every == 0 or step == recipe.steps:
             if int(broken):
-                names = sorted({slices.case_ids[int(number)] for number in slices.case[broken_rows]})
+                names = sorted({slices.case_ids[int(number)] for number in slices.case[broken_rows.cpu()]})
                 raise LossNotFinite(f"loss was not finite at step {int(broken)}, batch of cases {', '.join(names)}")
             score = validate(averaged.module, validation, settings)
             row = {

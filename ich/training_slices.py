@@ -1,7 +1,8 @@
 """Scans and masks as a network sees them: the slices of many cases, side by side on the training device."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Slices:
-    """Every slice of a split as the network sees it, on the training device.
+    """Every slice of a split as the network sees it: on the training device where there is room, else in main memory.
 
     Attributes
     ----------
@@ -42,6 +43,7 @@ class Slices:
     case : (N,) number of the case in `case_ids`.
     voxel_ml : (N,) volume of one network pixel times its slice's weight.
     case_ids : the cases in order.
+    device : where the network computes, which may not be where the slices lie.
     """
 
     hu: torch.Tensor
@@ -50,6 +52,20 @@ class Slices:
     case: torch.Tensor
     voxel_ml: torch.Tensor
     case_ids: tuple[str, ...]
+    device: torch.device
+
+    def hu_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """(B, 2 * neighbors + 1, H, W) float32 HU of slices (B,) and their neighbors, on `device`."""
+        return self.hu[self.neighbors[rows.to(self.hu.device)]].to(self.device).float()
+
+    def hu_batches(self, batch: int, rows: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
+        """`hu_of` all slices, or of some, a batch at a time."""
+        for part in (torch.arange(len(self.hu)) if rows is None else rows).split(batch):
+            yield self.hu_of(part)
+
+    def labels_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """(B, H, W) int64 labels of slices (B,), on `device`."""
+        return self.labels[rows.to(self.labels.device)].to(self.device).long()
 
 
 def as_seen(hu: np.ndarray, labels: np.ndarray, grid: Grid, settings: Settings) -> Seen:
@@ -110,11 +126,8 @@ def joined(
 ) -> Slices:
     """The slices of cases that are read one after the other, with the number of slices of each.
 
-    Filled in place: a list of thousands of cases and its concatenation would need twice the memory.
-
-    Raises
-    ------
-    ValueError : the device has no room for them.
+    Filled in place: a list of thousands of cases and its concatenation would need twice the memory. Slices that would
+    take more than half of what a GPU has free stay in main memory, with a warning: training needs room there too.
     """
     starts = np.cumsum([0, *lengths])
     shape = (int(starts[-1]), settings.size, settings.size)
@@ -127,14 +140,22 @@ def joined(
     neighbors = [neighbor_index(n, settings.neighbors) + int(s) for n, s in zip(lengths, starts, strict=False)]
     case = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
     parts = {"hu": hu, "labels": labels, "neighbors": torch.cat(neighbors), "case": case, "voxel_ml": voxel_ml}
-    try:
-        return Slices(**{name: part.to(device) for name, part in parts.items()}, case_ids=tuple(case_ids))
-    except torch.OutOfMemoryError as error:
-        size_gb = sum(part.nbytes for part in parts.values()) / 1e9
-        raise ValueError(
-            f"{len(case_ids)} cases take {size_gb:.1f} GB of slices, more than {device} has left: "
-            "set n_training, a smaller network_size or device=cpu"
-        ) from error
+    size, free = sum(part.nbytes for part in parts.values()), free_bytes(device)
+    if size > free / 2:
+        warnings.warn(
+            f"{len(case_ids)} cases take {size / 1e9:.1f} GB of slices and {device} has {free / 1e9:.1f} GB free: "
+            "they stay in main memory and every batch is copied, which takes longer; n_training or network_size can "
+            "make them fit",
+            stacklevel=2,
+        )
+    else:
+        parts = {name: part.to(device) for name, part in parts.items()}
+    return Slices(**parts, case_ids=tuple(case_ids), device=device)
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that a GPU has free; without end for a CPU, whose memory the slices fill already."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
 
 
 def data_hash(slices: Slices) -> str:

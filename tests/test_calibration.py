@@ -91,7 +91,7 @@ def test_calibration_leaves_the_masks_alone_and_repeats_itself():
     case = torch.arange(12) // 2
     slices = Slices(
         torch.where(labels > 0, 65, 35).to(torch.int16), labels, model.neighbor_index(12, 1), case,
-        torch.full((12,), 0.08), tuple("abcdef"),
+        torch.full((12,), 0.08), tuple("abcdef"), labels.device,
     )  # fmt: skip
     settings, found = calibration.calibrate(network, slices, SETTINGS, level=0.5)
     again, same = calibration.calibrate(network, slices, settings, level=0.5)

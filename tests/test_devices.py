@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ich import model
+from ich import model, train, training_slices
 from ich.augment import Draws, augment
+from ich.model import Settings
 from ich.phantom import make_case
 from ich.predict import Weights, predict
 from ich.scan import Scan
@@ -50,6 +51,23 @@ def test_a_gpu_renders_what_the_cpu_does(case):
     # Noise comes from another generator: what is compared is the anatomy, and the outline, which noise does not move.
     assert np.median(np.abs(there.hu.astype(float) - case.hu)) < 10
     agree(case.labels > 0, there.labels > 0)
+
+
+@needs_gpu
+def test_slices_in_main_memory_train_as_those_on_the_gpu_do(monkeypatch):
+    settings = Settings(pixel_mm=4.0, size=64)
+    seen = {}
+    for index in range(4):
+        made = make_case(3019, index, 64)
+        seen[str(index)] = training_slices.as_seen(made.hu, made.labels, made.grid, settings)
+    recipe = train.Recipe(steps=6, batch_size=4, validate_every=3)
+    curves = []
+    for free in (1e12, 0):
+        monkeypatch.setattr(training_slices, "free_bytes", lambda device, free=free: free)
+        slices = training_slices.side_by_side(seen, settings, torch.device("cuda"))
+        assert slices.hu.is_cuda == (free > 0)
+        curves.append(train.train(slices, slices, settings, recipe)[1])
+    assert curves[1]["loss"].to_numpy() == pytest.approx(curves[0]["loss"].to_numpy(), rel=0.02)
 
 
 @needs_gpu

@@ -26,7 +26,7 @@ labels = ((i - at[:, 0, None, None]) ** 2 + (j - at[:, 1, None, None]) ** 2 < 9)
 labels[::3] = 0
 hu = (torch.where(labels > 0, 65.0, hu) + torch.randn(hu.shape, generator=random) * 3).to(torch.int16)
 slices = training_slices.Slices(
-    hu, labels, model.neighbor_index(24, 1), torch.arange(24) // 6, torch.ones(24), tuple("abcd")
+    hu, labels, model.neighbor_index(24, 1), torch.arange(24) // 6, torch.ones(24), tuple("abcd"), torch.device("cpu")
 )
 settings = model.Settings(pixel_mm=6.0, size=32, channels=(4, 8), strides=(2,))
 recipe = train.Recipe(steps=40, batch_size=6, validate_every=1, positive_share=0.5, hard_share=0.34, ema_decay=0.9)

@@ -22,7 +22,9 @@ def split(n, seed, change=lambda hu: hu):
     hu = change(hu).repeat_interleave(4, 0).to(torch.int16)
     case = torch.arange(n).repeat_interleave(4)
     neighbors = torch.cat([model.neighbor_index(4, 1) + 4 * k for k in range(n)])
-    return Slices(hu, torch.zeros_like(hu, dtype=torch.uint8), neighbors, case, torch.ones(4 * n), tuple("x" * n))
+    return Slices(
+        hu, torch.zeros_like(hu, dtype=torch.uint8), neighbors, case, torch.ones(4 * n), tuple("x" * n), hu.device
+    )
 
 
 @pytest.fixture(scope="module")

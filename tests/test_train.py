@@ -74,6 +74,7 @@ def test_a_case_without_blood_is_scored_by_what_is_marked_on_it(monkeypatch):
         torch.tensor([0, 0, 1, 1]),
         torch.full((4,), 0.05),
         ("a", "b"),
+        CPU,
     )
     found = labels.clone()
     found[2, 0, :6] = 2  # 0.3 ml: 0.1 / (0.1 + 0.3)
@@ -169,15 +170,20 @@ def test_batch_beyond_the_memory_says_what_may_fit(discs, monkeypatch):
         train.train(part, part, SETTINGS, train.Recipe(steps=2, batch_size=6))
 
 
-def test_slices_beyond_the_memory_of_the_device_say_how_large_they_are(monkeypatch):
-    def to(part, device):
-        raise torch.OutOfMemoryError("none left")
-
-    monkeypatch.setattr(torch.Tensor, "to", to)
-    seen = {f"c{n}": training_slices.Seen(np.zeros((300, 48, 48), np.int16), np.zeros((300, 48, 48), np.uint8),
-                                          np.zeros(300, np.float32)) for n in range(2)}  # fmt: skip
-    with pytest.raises(ValueError, match=r"2 cases take 0\.0 GB of slices, more than cuda has left: set n_training"):
-        training_slices.side_by_side(seen, SETTINGS, torch.device("cuda"))
+def test_slices_beyond_the_memory_of_the_device_stay_in_main_memory(discs, monkeypatch):
+    """The meta device stands for a GPU: it holds no values, but says where a tensor would lie."""
+    folder, cases = discs
+    gpu = torch.device("meta")
+    loaded = training_slices.load_cases(cases[:2], folder, SETTINGS)
+    monkeypatch.setattr(training_slices, "free_bytes", lambda device: 1000)
+    with pytest.warns(UserWarning, match=r"2 cases take 0\.0 GB of slices and meta has 0\.0 GB free: they stay"):
+        part = training_slices.side_by_side(loaded, SETTINGS, gpu)
+    assert part.hu.device == CPU
+    rows = torch.tensor([3, 4])
+    assert part.hu_of(rows).device == part.labels_of(rows).device == gpu
+    assert part.hu_of(rows).shape == (2, 3, 48, 48)
+    _, blood, hardness = train._drawn_from(part, SETTINGS)
+    assert blood.device == hardness.device == gpu
 
 
 def test_label_that_no_case_holds_is_named(discs):

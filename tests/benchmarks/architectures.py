@@ -125,7 +125,7 @@ def train_supervised(
         anywhere = torch.randint(len(slices.hu), (4,), generator=random, device=device)
         rows = torch.cat([bleeding, anywhere])
         draws = Draws(random, len(rows), slice(None))
-        stack, labels = augment(slices.hu[slices.neighbors[rows]].float(), slices.labels[rows].long(), draws)
+        stack, labels = augment(slices.hu_of(rows), slices.labels_of(rows), draws)
         with model.half_precision(device):
             answers = network(model.channels(stack, settings))
         levels = answers.unbind(1) if lower else (answers,)
