@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import linregress, nct, t
 
+from ich.linked import NOT_KNOWN, USUAL, Resampling, linked_limits, owners
 from ich.pairs import NotDefined, Pairs, flat, pair, varies
 
 Interval = tuple[float, float]
@@ -23,6 +25,7 @@ class BlandAltman:
 
     scale: str  # "ml", "percent" (of the mean of both) or "ratio"
     n: int
+    n_patients: int  # below n where patients have several pairs; then `sd` and limits allow for it
     n_missing: int
     missing_ids: tuple[str, ...]
     undefined_ids: tuple[str, ...]  # complete pairs that have no percentage or no logarithm
@@ -31,8 +34,8 @@ class BlandAltman:
     sd: float  # n - 1
     loa_lower: float
     loa_upper: float
-    loa_lower_ci: Interval  # exact
-    loa_upper_ci: Interval  # exact
+    loa_lower_ci: Interval  # exact; over patients (bootstrap) where these have several pairs
+    loa_upper_ci: Interval
     loa_lower_ci_approximate: Interval
     loa_upper_ci_approximate: Interval
     multiplier: float
@@ -59,8 +62,10 @@ def bland_altman(
     reference: ArrayLike,
     *,
     ids: ArrayLike | None = None,
+    patients: ArrayLike | None = None,
     confidence: float = 0.95,
     multiplier: float = 1.96,
+    resampling: Resampling = USUAL,
 ) -> BlandAltman:
     """Bias (method - reference) and limits of agreement.
 
@@ -68,6 +73,8 @@ def bland_altman(
     ----------
     method, reference : (n,) volumes of the same cases; pairs that lack a value are counted and named.
     ids : (n,) identifiers, unique.
+    patients : (n,) whose pair each is. Where some have several, pairs are not independent: `sd` and limits come from
+        `ich.linked.linked_limits`, with intervals over patients, and there are no approximate ones.
     multiplier : SD from the bias to a limit.
 
     Returns
@@ -82,7 +89,8 @@ def bland_altman(
     Med Res 1999;8:135, section 2.2 (approximate).
     """
     pairs = pair(method, reference, ids)
-    return _limits("ml", pairs, pairs.difference, (), multiplier, confidence)
+    everyone = np.ones(pairs.n, dtype=bool)
+    return _limits("ml", pairs, pairs.difference, everyone, patients, multiplier, confidence, resampling)
 
 
 def bland_altman_percent(
@@ -90,14 +98,16 @@ def bland_altman_percent(
     reference: ArrayLike,
     *,
     ids: ArrayLike | None = None,
+    patients: ArrayLike | None = None,
     confidence: float = 0.95,
     multiplier: float = 1.96,
+    resampling: Resampling = USUAL,
 ) -> BlandAltman:
     """`bland_altman` in percent of the mean of both; pairs whose mean is not positive are named."""
     pairs = pair(method, reference, ids)
     usable = pairs.mean > 0
     percent = 100 * pairs.difference[usable] / pairs.mean[usable]
-    return _limits("percent", pairs, percent, tuple(pairs.ids[~usable]), multiplier, confidence)
+    return _limits("percent", pairs, percent, usable, patients, multiplier, confidence, resampling)
 
 
 def bland_altman_ratio(
@@ -105,8 +115,10 @@ def bland_altman_ratio(
     reference: ArrayLike,
     *,
     ids: ArrayLike | None = None,
+    patients: ArrayLike | None = None,
     confidence: float = 0.95,
     multiplier: float = 1.96,
+    resampling: Resampling = USUAL,
 ) -> BlandAltman:
     """`bland_altman` of the log volumes, given back as ratios; pairs with a volume of zero or less are named.
 
@@ -115,26 +127,44 @@ def bland_altman_ratio(
     pairs = pair(method, reference, ids)
     usable = (pairs.method > 0) & (pairs.reference > 0)
     logs = np.log(pairs.method[usable] / pairs.reference[usable])
-    return _limits("ratio", pairs, logs, tuple(pairs.ids[~usable]), multiplier, confidence)
+    return _limits("ratio", pairs, logs, usable, patients, multiplier, confidence, resampling)
 
 
 def _limits(
     scale: str,
     pairs: Pairs,
     values: np.ndarray,
-    undefined: tuple[str, ...],
+    usable: np.ndarray,
+    patients: ArrayLike | None,
     multiplier: float,
     confidence: float,
+    resampling: Resampling,
 ) -> BlandAltman:
     n = values.size
     if n < 3:
         raise NotDefined(
             f"{scale} limits: {n} of {pairs.n} pairs have a positive volume to divide by, wanted at least 3"
         )
+    owner = owners(None if patients is None else np.asarray(patients, dtype=object)[pairs.kept][usable], n)
+    back = math.exp if scale == "ratio" else float
+    common: dict[str, Any] = {
+        "scale": scale, "n": n, "n_missing": len(pairs.missing_ids), "missing_ids": pairs.missing_ids,
+        "undefined_ids": tuple(pairs.ids[~usable]), "multiplier": multiplier, "confidence": confidence,
+    }  # fmt: skip
+    if owner is not None:
+        found = linked_limits(values, owner, multiplier, confidence, resampling)
+        bias_ci, lower_ci, upper_ci = (
+            (back(low), back(high)) for low, high in (found.bias_ci, found.lower_ci, found.upper_ci)
+        )
+        return BlandAltman(
+            **common, n_patients=found.n_patients, sd=found.sd,
+            bias=back(found.bias), loa_lower=back(found.lower), loa_upper=back(found.upper),
+            bias_ci=bias_ci, loa_lower_ci=lower_ci, loa_upper_ci=upper_ci,
+            loa_lower_ci_approximate=NOT_KNOWN, loa_upper_ci_approximate=NOT_KNOWN,
+        )  # fmt: skip
     bias, sd = float(values.mean()), float(values.std(ddof=1))
     if not varies(values, np.ones(1) if scale == "ratio" else pairs.reference):
         sd = 0.0  # what is left is rounding
-    back = math.exp if scale == "ratio" else float
     quantile = float(t.ppf((1 + confidence) / 2, n - 1))
     inner, outer = limit_factors(n, multiplier, confidence)
     half = quantile * sd * math.sqrt(1 / n + multiplier**2 / (2 * (n - 1)))
@@ -144,11 +174,8 @@ def _limits(
 
     limit = multiplier * sd
     return BlandAltman(
-        scale=scale,
-        n=n,
-        n_missing=len(pairs.missing_ids),
-        missing_ids=pairs.missing_ids,
-        undefined_ids=undefined,
+        **common,
+        n_patients=n,
         bias=back(bias),
         bias_ci=ends(-quantile * sd / math.sqrt(n), quantile * sd / math.sqrt(n)),
         sd=sd,
@@ -158,8 +185,6 @@ def _limits(
         loa_upper_ci=ends(inner * sd, outer * sd),
         loa_lower_ci_approximate=ends(-limit - half, -limit + half),
         loa_upper_ci_approximate=ends(limit - half, limit + half),
-        multiplier=multiplier,
-        confidence=confidence,
     )
 
 

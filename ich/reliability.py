@@ -73,6 +73,21 @@ def ccc_of_sums(sums: np.ndarray) -> np.ndarray:
     return np.divide(2 * (xy - x * y / n), total, out=np.zeros_like(total), where=total > 0)
 
 
+def icc_of_sums(sums: np.ndarray) -> np.ndarray:
+    """ICC(A,1) of two raters from sums over cases, rows of (n, x, y, xx, yy, xy); 0 where nothing varies.
+
+    Source: McGraw & Wong 1996, see `intraclass`.
+    """
+    n, x, y, xx, yy, xy = sums.T
+    grand = (x + y) / (2 * n)
+    rows_ss = (xx + yy + 2 * xy) / 2 - 2 * n * grand**2
+    columns_ss = n * ((x / n - grand) ** 2 + (y / n - grand) ** 2)
+    residual_ss = np.maximum(xx + yy - 2 * n * grand**2 - rows_ss - columns_ss, 0)
+    msr, mse = (part / np.maximum(n - 1, 1) for part in (rows_ss, residual_ss))
+    total = msr + mse + 2 * (columns_ss - mse) / n
+    return np.divide(msr - mse, total, out=np.zeros_like(total), where=total > 0)
+
+
 def correlations(pairs: Pairs, notes: list[str]) -> dict:
     """Pearson's r and Spearman's rho, None with a note where a column is constant."""
     if not (varies(pairs.method) and varies(pairs.reference)):

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from ich.bland_altman import bland_altman
+from ich.linked import Resampling, linked_limits
 from ich.pairs import flat, numbers, pair
-from ich.resampling import bca_interval, resampled_counts
 
 
 @dataclass(frozen=True)
@@ -193,44 +193,20 @@ def linked_pairs(
     counts = np.bincount(owner)
     if counts.size < 3 or counts.max() < 2:
         raise ValueError(f"subjects: {counts.size} with at most {counts.max()} pairs, wanted 3 or more, some with two")
-    center = float(pairs.difference.mean())
-    difference = pairs.difference - center
-    sums = np.bincount(owner, difference)
-    units = np.column_stack(
-        [np.ones(counts.size), counts, counts**2, sums, np.bincount(owner, difference**2), sums**2 / counts]
-    )
-
-    def statistics(total: np.ndarray) -> np.ndarray:
-        subjects, n, n_squared, d, dd, between_sum = total.T
-        between = (between_sum - d**2 / n) / np.maximum(subjects - 1, 1)
-        within = np.divide(dd - between_sum, n - subjects, out=np.zeros_like(n), where=n > subjects)
-        size = (n - n_squared / n) / np.maximum(subjects - 1, 1)
-        excess = np.divide(between - within, size, out=np.zeros_like(n), where=size > 0)
-        own = np.maximum(excess, 0)
-        sd = np.sqrt(np.maximum(own + within, 0))
-        bias = d / n + center
-        limits = bias - multiplier * sd, bias + multiplier * sd
-        return np.column_stack([bias, *limits, sd, np.sqrt(own), np.sqrt(np.maximum(within, 0))])
-
-    total = units.sum(axis=0)
-    estimate = statistics(total[None])[0]
-    resampled = statistics(resampled_counts(counts.size, n_resamples, seed) @ units)
-    ends = bca_interval(estimate[:3], resampled[:, :3], statistics(total - units)[:, :3], confidence)
-    intervals = [(float(low), float(high)) for low, high in ends]
-    bias, lower, upper, sd, own, within = (float(value) for value in estimate)
+    found = linked_limits(pairs.difference, owner, multiplier, confidence, Resampling(seed, n_resamples))
     return LinkedLimits(
         n=pairs.n,
         n_subjects=counts.size,
         n_missing=len(pairs.missing_ids),
-        bias=bias,
-        bias_ci=intervals[0],
-        between_sd=own,
-        within_sd=within,
-        sd=sd,
-        loa_lower=lower,
-        loa_upper=upper,
-        loa_lower_ci=intervals[1],
-        loa_upper_ci=intervals[2],
+        bias=found.bias,
+        bias_ci=found.bias_ci,
+        between_sd=found.between_sd,
+        within_sd=found.within_sd,
+        sd=found.sd,
+        loa_lower=found.lower,
+        loa_upper=found.upper,
+        loa_lower_ci=found.lower_ci,
+        loa_upper_ci=found.upper_ci,
         multiplier=multiplier,
         confidence=confidence,
         n_resamples=n_resamples,

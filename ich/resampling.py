@@ -19,7 +19,7 @@ class Mean:
     n_missing: int
     mean: float  # NaN without cases
     sd: float  # over cases, n - 1; NaN below two
-    mean_ci: tuple[float, float]  # NaN below two patients
+    mean_ci: tuple[float, float]  # NaN below three patients
     confidence: float
     n_resamples: int
 
@@ -55,7 +55,9 @@ def bca_interval(
     Source: Efron, J Am Stat Assoc 1987;82:171.
     """
     estimate, n_resamples = np.asarray(estimate, dtype=float), resampled.shape[0]
-    below = (resampled < estimate).sum(axis=0) + (resampled == estimate).sum(axis=0) / 2
+    # With few patients many resamples are the sample again, up to rounding; half of them count as below.
+    tied = np.abs(resampled - estimate) <= 1e-9 * np.maximum(np.abs(resampled).max(axis=0), np.abs(estimate))
+    below = ((resampled < estimate) & ~tied).sum(axis=0) + tied.sum(axis=0) / 2
     # A share of 0 or 1 has no normal quantile; half a resample is the nearest that has.
     z0 = norm.ppf(np.clip(below / n_resamples, 0.5 / n_resamples, 1 - 0.5 / n_resamples))
     pull = left_out.mean(axis=0) - left_out
@@ -98,7 +100,7 @@ def bootstrap_mean(
     n, m = kept.size, int(owner.max(initial=-1)) + 1
     mean = float(kept.mean()) if n else float("nan")
     interval = (float("nan"), float("nan"))
-    if m >= 2:
+    if m >= 3:  # of two, resamples give three values
         units = np.column_stack([np.bincount(owner, kept - mean), np.bincount(owner)])
         sums = resampled_counts(m, n_resamples, seed) @ units
         left = units.sum(axis=0) - units

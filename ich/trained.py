@@ -62,6 +62,21 @@ def begin(start_from: str, settings: Settings) -> tuple[dict[str, torch.Tensor] 
     return network.state_dict(), replace(settings, temperature=1.0), card["sha256"]
 
 
+def check_trained_on(card: dict, training: Slices) -> None:
+    """Refuse a network trained on other cases than this run's training split: it may have seen the test cases.
+
+    Raises
+    ------
+    ValueError
+        The pixels that it was trained on are others than those of `training`.
+    """
+    if card.get("training_data_sha256") != data_hash(training):
+        raise ValueError(
+            "model/ was trained on other slices than this run's training split, so test cases may be among them: run "
+            "`ich train` after 01_cohort has written this split, with the parameters of 02 that this run has"
+        )
+
+
 def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
     """Put the networks of finished trainings together into one model folder, calibrated on the first run's validation.
 

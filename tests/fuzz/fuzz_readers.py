@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,8 +219,29 @@ def check_result(result: object) -> None:
         raise ArithmeticError("values that cannot be")
 
 
+def judged(reader: Reader, folder: Path, content: bytes) -> tuple[str, str]:
+    """What becomes of an input: accepted, refused or finding, and what was found; a hang is one."""
+    begun = time.perf_counter()
+    verdict, found = "accepted", ""
+    try:
+        check_result(reader.read(folder, content))
+    except (ValueError, FileNotFoundError) as error:
+        # numpy's, pandas' and Python's own say nothing of the file; the project's errors begin with its name.
+        named = str(folder) in str(error) or any(word in str(error) for word in (".nii", ".csv", ".yaml"))
+        verdict, found = ("refused", "") if named or str(error).startswith("Manifest: ") else ("finding", _line(error))
+    except Exception as error:  # whatever else comes is what is looked for
+        verdict, found = "finding", _line(error)
+    took = time.perf_counter() - begun
+    return ("finding", f"{took:.1f} s") if took > LIMIT_S else (verdict, found)
+
+
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def peak_mb() -> int:
+    """Most memory that this process has had, the libraries included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def fuzz(total: int, seed: int, folder: Path) -> tuple[list[dict], list[str]]:
@@ -227,42 +249,37 @@ def fuzz(total: int, seed: int, folder: Path) -> tuple[list[dict], list[str]]:
     rows, findings = [], []
     for reader in readers(folder):
         count = max(1, round(total * reader.share))
-        accepted = refused = 0
+        counted = Counter(accepted=0, refused=0, finding=0)
         longest = 0.0
         for number in range(count):
             chance = random.Random(f"{seed} {reader.name} {number}")
             content = reader.mutate(chance, bytearray(chance.choice(reader.seeds)))
             begun = time.perf_counter()
-            try:
-                check_result(reader.read(folder, content))
-                accepted += 1
-            except (ValueError, FileNotFoundError) as error:
-                # numpy's, pandas' and Python's own say nothing of the file; the project's errors begin with its name.
-                named = str(folder) in str(error) or any(word in str(error) for word in (".nii", ".csv", ".yaml"))
-                refused += 1
-                if not (named or str(error).startswith("Manifest: ")):
-                    findings.append(
-                        f"{reader.name}, seed {seed}, input {number}: {type(error).__name__}: {_line(error)}"
-                    )
-            except Exception as error:  # whatever else comes is what is looked for
-                findings.append(f"{reader.name}, seed {seed}, input {number}: {type(error).__name__}: {_line(error)}")
-            took = time.perf_counter() - begun
-            longest = max(longest, took)
-            if took > LIMIT_S:
-                findings.append(f"{reader.name}, seed {seed}, input {number}: {took:.1f} s")
+            verdict, found = judged(reader, folder, content)
+            longest = max(longest, time.perf_counter() - begun)
+            counted[verdict] += 1
+            if found:
+                findings.append(f"{reader.name}, seed {seed}, input {number}: {found}")
         rows.append(
             {
                 "reader": reader.name,
+                "mutations": "seeded",
                 "inputs": count,
-                "accepted": accepted,
-                "refused": refused,
-                "findings": count - accepted - refused,
+                "accepted": counted["accepted"],
+                "refused": counted["refused"],
+                "findings": counted["finding"],
                 "longest_s": round(longest, 3),
-                # highest of the whole process so far, the libraries included
-                "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                "peak_mb": peak_mb(),
             }
         )
     return rows, findings
+
+
+def versions() -> str:
+    """Of Python and of the libraries that read."""
+    names = ("nibabel", "pydicom", "pandas", "pyyaml", "numpy")
+    found = [f"{name} {importlib.metadata.version(name)}" for name in names]
+    return "; ".join([f"python {platform.python_version()}", *found])
 
 
 def main(total: int = 110_000, seed: int = 1, out: str = "reports/checks/fuzz.csv") -> int:
@@ -271,10 +288,7 @@ def main(total: int = 110_000, seed: int = 1, out: str = "reports/checks/fuzz.cs
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         rows, findings = fuzz(total, seed, Path(folder))
-    versions = [
-        f"{name} {importlib.metadata.version(name)}" for name in ("nibabel", "pydicom", "pandas", "pyyaml", "numpy")
-    ]
-    about = {"seed": seed, "versions": "; ".join([f"python {platform.python_version()}", *versions])}
+    about = {"seed": seed, "versions": versions()}
     table = pd.DataFrame([{**row, **about} for row in rows])
     table.to_csv(out, index=False, quoting=csv.QUOTE_MINIMAL)
     print(table.drop(columns=list(about)).to_string(index=False))
