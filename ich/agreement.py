@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ from ich.comparison import (
     within_margins,
 )
 from ich.head_to_head import compare_methods
+from ich.linked import Resampling, linked_intervals, owners, per_patient
 from ich.nonparametric import mountain, nonparametric_limits
 from ich.pairs import Pairs, only, or_note, pair
 from ich.planning import cases_for_margin, cases_for_width, margin_power, next_study, width_curve
@@ -113,7 +115,8 @@ def panel(
     table : one row per case.
     method, reference : columns of volumes, ml; rows that lack one are named under `missing_ids`.
     case : column of identifiers, used where the table has it.
-    patient : column of patients; bootstrap intervals then resample patients.
+    patient : column of patients; bootstrap intervals then resample patients. Where some have several cases, limits
+        come from `ich.linked` and tests from the patients' means.
     margin_ml, margin_percent : differences that would not change treatment, fixed before the run.
 
     Returns
@@ -126,22 +129,35 @@ def panel(
     ValueError : a column that is not there, text, infinite volumes, a case that stands twice, fewer than 3
         pairs.
     """
-    pairs, owners = _pairs(table, method, reference, case, patient)
+    pairs, patients = _pairs(table, method, reference, case, patient)
     x, y = pairs.method, pairs.reference
+    owner = owners(patients, pairs.n)
+    alone = per_patient(pairs, owner)
     notes: list[str] = []
-    limits = bland_altman(x, y, confidence=confidence, multiplier=multiplier)
-    ratio = or_note(notes, bland_altman_ratio, x, y, confidence=confidence, multiplier=multiplier)
-    percent = or_note(notes, bland_altman_percent, x, y, confidence=confidence, multiplier=multiplier)
+    resampling = Resampling(seed, n_resamples)
+    options: dict[str, Any] = {
+        "patients": patients,
+        "confidence": confidence,
+        "multiplier": multiplier,
+        "resampling": resampling,
+    }
+    limits = bland_altman(x, y, **options)
+    ratio = or_note(notes, bland_altman_ratio, x, y, **options)
+    percent = or_note(notes, bland_altman_percent, x, y, **options)
     slope = or_note(notes, regression_limits, x, y, confidence=confidence, multiplier=multiplier)
     concord = concordance(x, y, confidence)
     icc = intraclass(np.column_stack([x, y]), confidence).set_index("type").to_dict("index")
-    percentiles = nonparametric_limits(x, y, patients=owners, confidence=confidence, seed=seed, n_resamples=n_resamples)
+    percentiles = nonparametric_limits(
+        x, y, patients=patients, confidence=confidence, seed=seed, n_resamples=n_resamples
+    )
     checks = assumption_checks(x, y)
-    tost_percent = percent_equivalence(pairs, margin_percent)
+    tost = None if alone.n < 3 else equivalence(alone.difference, margin_ml)
+    tost_percent = None if alone.n < 3 else percent_equivalence(alone, margin_percent)
     found = {
         "method": method,
         "reference": reference,
         "n": pairs.n,
+        "n_patients": alone.n,
         "n_missing": len(pairs.missing_ids),
         "missing_ids": pairs.missing_ids,
         "confidence": confidence,
@@ -165,14 +181,26 @@ def panel(
         **within_margins(pairs, margin_ml, margin_percent, confidence),
         "margin_ml": margin_ml,
         "margin_percent": margin_percent,
-        "tost": asdict(equivalence(pairs.difference, margin_ml)),
+        "tost": None if tost is None else asdict(tost),
         "tost_percent": None if tost_percent is None else asdict(tost_percent),
         "checks": checks,
         "limits_to_quote": limits_to_quote(checks),
         "classes": _classes(x, y, confidence, seed, n_resamples),
-        "bootstrap": _bootstrap(pairs, owners, margin_ml, margin_percent, multiplier, confidence, seed, n_resamples),
+        "bootstrap": _bootstrap(pairs, patients, margin_ml, margin_percent, multiplier, confidence, seed, n_resamples),
         "notes": notes,
     }
+    if owner is not None:
+        error = np.abs(pairs.difference)
+        shares = {
+            "within_5_ml": error <= 5,
+            "within_20_percent": error <= 0.2 * np.abs(y),
+            "within_margin_ml": error <= margin_ml,
+            "within_margin_percent": error <= margin_percent / 100 * np.abs(y),
+        }
+        found |= linked_intervals(pairs, owner, shares, confidence, resampling) | {"icc_c1_ci": None}
+        notes.append(
+            f"{pairs.n} cases of {alone.n} patients: lines, correlations and volume classes take cases as independent"
+        )
     return _plain(found)
 
 
@@ -232,7 +260,7 @@ _BOOTSTRAPPED = (
 
 def _bootstrap(
     pairs: Pairs,
-    owners: np.ndarray | None,
+    patients: np.ndarray | None,
     margin_ml: float,
     margin_percent: float,
     multiplier: float,
@@ -241,9 +269,9 @@ def _bootstrap(
     n_resamples: int,
 ) -> dict:
     """BCa intervals over patients (over cases where no patient is named) of what sums over cases can tell."""
-    owner = np.arange(pairs.n) if owners is None else pd.factorize(owners)[0]
+    owner = np.arange(pairs.n) if patients is None else pd.factorize(patients)[0]
     m = int(owner.max()) + 1
-    found: dict = {"unit": "case" if owners is None else "patient", "n_units": m, "n_resamples": n_resamples}
+    found: dict = {"unit": "case" if patients is None else "patient", "n_units": m, "n_resamples": n_resamples}
     if m < 3:
         return found | {f"{name}_ci": None for name in _BOOTSTRAPPED}
     center = pairs.reference.mean()  # keeps the sums of squares small

@@ -6,6 +6,7 @@ from scipy.stats import shapiro
 from ich.bland_altman import regression_limits
 from ich.pairs import varies
 
+ENDS_FROM = 146  # pairs that bound the 97.5th percentile from above: 0.975^146 < 0.025
 ALPHA = 0.05
 SHAPIRO_MAX = 5000  # beyond, the test's p value is not reliable
 
@@ -64,7 +65,12 @@ def limits_to_quote(checks: dict) -> dict:
         return {"limits": "constant", "reason": "differences look normal, with no trend in bias or spread"}
     reason = " and ".join(failed)
     if raw["no_proportional_bias"] is not False and raw["constant_spread"] is not False:
-        return {"limits": "nonparametric", "reason": reason}
+        few = (
+            f"; {raw['n']} pairs cannot give both ends of their intervals, {ENDS_FROM} can"
+            if raw["n"] < ENDS_FROM
+            else ""
+        )
+        return {"limits": "nonparametric", "reason": reason + few}
     level = ratio is not None and ratio["all_positive"]
     if level and ratio["no_proportional_bias"] is not False and ratio["constant_spread"] is not False:
         return {"limits": "ratio", "reason": f"{reason}; on the log scale neither trend remains"}

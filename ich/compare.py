@@ -197,7 +197,11 @@ def compare(runs: list[Run], method: str = "network_ml", *, n_resamples: int = 2
         found = _paired(pair[0], pair[1], volumes["patient_id"], bootstrap)
         both = volumes[pair[0].notna() & pair[1].notna()].index
         if len(both) >= FEWEST:
-            found |= only(bland_altman(pair[0][both], pair[1][both]), "loa_lower", "loa_upper")
+            found |= only(
+                bland_altman(pair[0][both], pair[1][both], patients=volumes.loc[both, "patient_id"]),
+                "loa_lower",
+                "loa_upper",
+            )
         rows.append({"measure": "volume, ml", "group": "all"} | head | found)
     return Comparison(method, tuple(runs), cases, agreed, dice, pd.DataFrame(rows), differing_settings(runs))
 
@@ -230,7 +234,7 @@ def _agreement(cases: pd.DataFrame, column: str, bootstrap: dict) -> dict:
     mean = bootstrap_mean(error, known["patient_id"], **bootstrap)
     row: dict = {"n": len(known), "n_missing": len(cases) - len(known)}
     if len(known) >= FEWEST:
-        row |= only(bland_altman(known[column], known["reference_ml"]), *LIMITS)
+        row |= only(bland_altman(known[column], known["reference_ml"], patients=known["patient_id"]), *LIMITS)
     else:
         row |= {name: (math.nan, math.nan) if name.endswith("_ci") else math.nan for name in LIMITS}
     return flat(row | {"mean_absolute_error": mean.mean, "mean_absolute_error_ci": mean.mean_ci})

@@ -180,14 +180,17 @@ def paired_absolute_errors(
     second: str,
     edges_ml: Sequence[float] = PAPER_EDGES_ML,
     confidence: float = 0.95,
+    *,
+    patient: str = "patient_id",
 ) -> pd.DataFrame:
     """Whether `first` or `second` errs less, on cases that have both, by reference-volume group.
 
     Returns
     -------
-    One row per group, then "all": group, first, second, n, n_missing, first_mean_ml, second_mean_ml, shift_ml
-    (Hodges-Lehmann, error of first minus error of second: negative favors first), shift_ci_low,
-    shift_ci_high, confidence_reached, p (Wilcoxon signed-rank), p_holm (over the groups; "all" stands alone).
+    One row per group, then "all": group, first, second, n, n_patients, n_missing, first_mean_ml, second_mean_ml,
+    shift_ml (Hodges-Lehmann, error of first minus error of second: negative favors first; of the patients' mean
+    differences, where the table names patients), shift_ci_low, shift_ci_high, confidence_reached, p (Wilcoxon
+    signed-rank), p_holm (over the groups; "all" stands alone).
     A group without cases has n = 0 and empty numbers.
     """
     values = _columns(table, [reference, first, second])
@@ -197,11 +200,14 @@ def paired_absolute_errors(
     for label in [*group_labels(edges_ml), "all"]:
         inside = group.notna() if label == "all" else group == label
         both = errors[inside].dropna()
-        row = {"group": label, "first": first, "second": second, "n": len(both)}
+        gain = both[first] - both[second]
+        if patient in table:
+            gain = gain.groupby(table.loc[both.index, patient], sort=False).mean()
+        row = {"group": label, "first": first, "second": second, "n": len(both), "n_patients": len(gain)}
         row |= {"n_missing": int(inside.sum()) - len(both)}
         row |= {"first_mean_ml": both[first].mean(), "second_mean_ml": both[second].mean()}
         if len(both):
-            found = hodges_lehmann(both[first] - both[second], confidence)
+            found = hodges_lehmann(gain, confidence)
             row |= {
                 "shift_ml": found.shift,
                 "shift_ci_low": found.shift_ci[0],

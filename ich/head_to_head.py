@@ -7,6 +7,7 @@ import pandas as pd
 from scipy.stats import binomtest, t
 
 from ich.comparison import hodges_lehmann, holm, mean_test
+from ich.linked import mean_per_patient, owners
 from ich.pairs import numbers, unique_ids, varies
 from ich.reliability import ccc_of_sums
 from ich.resampling import bca_interval, resampled_counts
@@ -28,7 +29,8 @@ def compare_methods(
 
     Parameters
     ----------
-    patient : column of patients, for the bootstrap of the concordance.
+    patient : column of patients. Where some have several cases, all but the concordance is of the patients' means,
+        which tests may take as independent, and `n` counts patients; the concordance is bootstrapped over patients.
 
     Returns
     -------
@@ -58,17 +60,27 @@ def compare_methods(
     n = truth.size
     if n < 3:
         raise ValueError(f"{first}, {second} and {reference}: {n} complete cases, wanted at least 3")
-    owner = np.arange(n) if patient is None else pd.factorize(table.loc[complete, patient])[0]
+    owner = owners(None if patient is None else table.loc[complete, patient], n)
+    inside = [(np.abs(method - truth) <= margin_ml).astype(float) for method in (x, y)]
+    of_cases = (x - truth, y - truth, np.abs(x - truth), np.abs(y - truth), *inside)
+    first_error, second_error, first_size, second_size, first_near, second_near = (
+        mean_per_patient(value, owner) for value in of_cases
+    )
+    if first_error.size < 3:
+        raise ValueError(f"{first}, {second} and {reference}: {first_error.size} patients, wanted at least 3")
     rows = [
-        _bias(x - truth, y - truth, confidence),
-        _spread(x - truth, y - truth, confidence),
-        _absolute(x - truth, y - truth, confidence),
-        _within(x - truth, y - truth, margin_ml),
-        _concordance(truth, x, y, owner, confidence, seed, n_resamples),
+        _bias(first_error, second_error, confidence),
+        _spread(first_error, second_error, confidence),
+        _absolute(first_size, second_size, confidence),
+        _within(first_near, second_near, margin_ml),
     ]
-    found = pd.DataFrame(rows)
+    found = pd.DataFrame(rows).assign(n=first_error.size)
+    if owner is not None:
+        found["test"] += ", patients' means"
+    concordance = _concordance(truth, x, y, np.arange(n) if owner is None else owner, confidence, seed, n_resamples)
+    found = pd.concat([found, pd.DataFrame([concordance]).assign(n=n)], ignore_index=True)
     found["p_holm"] = holm(found["p"])
-    return found.assign(n=n, n_missing=int((~complete).sum())).reindex(columns=_COLUMNS)
+    return found.assign(n_missing=int((~complete).sum())).reindex(columns=_COLUMNS)
 
 
 _COLUMNS = [
@@ -108,17 +120,17 @@ def _spread(first: np.ndarray, second: np.ndarray, confidence: float) -> dict:
 
 
 def _absolute(first: np.ndarray, second: np.ndarray, confidence: float) -> dict:
-    found = hodges_lehmann(np.abs(first) - np.abs(second), confidence)
-    means = np.abs(first).mean(), np.abs(second).mean()
-    return _row("absolute error, ml", *means, found.shift, found.shift_ci, found.p, "Wilcoxon signed-rank")
+    found = hodges_lehmann(first - second, confidence)
+    return _row(
+        "absolute error, ml", first.mean(), second.mean(), found.shift, found.shift_ci, found.p, "Wilcoxon signed-rank"
+    )
 
 
 def _within(first: np.ndarray, second: np.ndarray, margin_ml: float) -> dict:
-    near = np.abs(first) <= margin_ml, np.abs(second) <= margin_ml
-    only_first, only_second = int((near[0] & ~near[1]).sum()), int((near[1] & ~near[0]).sum())
-    changed = only_first + only_second
-    p = binomtest(only_first, changed, 0.5).pvalue if changed else 1.0
-    shares = near[0].mean(), near[1].mean()
+    """Shares within the margin, 0 or 1 of a case; of a patient's mean, the sign of the difference is tested."""
+    more, less = int((first > second).sum()), int((first < second).sum())
+    p = binomtest(more, more + less, 0.5).pvalue if more + less else 1.0
+    shares = first.mean(), second.mean()
     nothing = (float("nan"), float("nan"))
     return _row(f"within {margin_ml:g} ml", *shares, shares[0] - shares[1], nothing, p, "McNemar, exact")
 

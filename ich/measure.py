@@ -1,7 +1,7 @@
 """Mask files to tables: volume and ABC/2 of each mask, and each prediction against its reference."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,16 +58,20 @@ def measure_mask(path: str | Path) -> dict:
     return {"case_id": case_id_of(path), **_columns(mask != 0, grid)}
 
 
-def measure_masks(paths: Iterable[str | Path], jobs: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+def measure_masks(paths: Iterable[str | Path] | Mapping[str, Path], jobs: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Table of `measure_mask` rows in the order of `paths`, and table of failures (case_id, reason).
+
+    Parameters
+    ----------
+    paths : mask files by case id, or files alone, whose names are the case ids then.
 
     Raises
     ------
     ValueError : two files give one case id.
     """
-    files = _by_case(paths)
+    files = paths if isinstance(paths, Mapping) else _by_case(paths)
     results = _each(measure_mask, [(path,) for path in files.values()], jobs)
-    rows = [row for row in results if isinstance(row, dict)]
+    rows = [row | {"case_id": case} for case, row in zip(files, results, strict=True) if isinstance(row, dict)]
     failures = [(case, row) for case, row in zip(files, results, strict=True) if isinstance(row, str)]
     return _table(rows, COLUMNS), _failure_table(failures)
 
@@ -233,11 +237,11 @@ def study_tables(
         metrics.append(found.metrics.assign(reader=reader))
         failures.append(found.failures.assign(stage=reader))
     if measurements is None:
-        table, failed = measure_masks(references.values(), jobs)
-        table["case_id"] = pd.Series(list(references), dtype="str")
+        table, failed = measure_masks(references, jobs)
         measurements = table.rename(columns={"volume_ml": "reference_ml"})
         failures.append(failed.assign(stage="reference"))
     true = cases[["case_id", "true_volume_ml"]].rename(columns={"true_volume_ml": "true_ml"})
+    measurements = measurements[measurements["reference_ml"].notna()]  # the others are among the failures
     measured = about.merge(measurements, on="case_id").merge(true, on="case_id")
     overlaps = about.merge(pd.concat(metrics), on="case_id") if metrics else pd.DataFrame()
     return measured, overlaps, pd.concat(failures)[["case_id", "stage", "reason"]]

@@ -1,20 +1,22 @@
 """Agreement without a distribution: percentiles of the differences and the mountain plot."""
 
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
+from scipy.stats import binom, rankdata
 
 from ich.bland_altman import Interval
+from ich.linked import owners
 from ich.pairs import flat, pair
 from ich.resampling import resampled_counts
 
 
 @dataclass(frozen=True)
 class NonparametricLimits:
-    """Percentiles of the differences with percentile bootstrap intervals."""
+    """Percentiles of the differences with distribution-free intervals."""
 
     n: int
     median: float
@@ -44,24 +46,37 @@ def nonparametric_limits(
 ) -> NonparametricLimits:
     """Percentiles of the differences, at ranks (n + 1) p; below 39 pairs the outer ones are the extremes.
 
+    Intervals are between two of the differences, chosen by the binomial distribution. An end that so few pairs cannot
+    give is NaN: 146 are needed for the outer ends of the limits. Where patients have several pairs, percentile
+    intervals of a bootstrap over patients take their place, with the same ends left out for too few patients.
+
     Parameters
     ----------
-    patients : (n,) the patient of each pair; whole patients are resampled.
+    patients : (n,) the patient of each pair.
     coverage : share of differences between the limits.
 
-    Source: Bland & Altman 1999, section 6.
+    Source: Bland & Altman 1999, section 6; David & Nagaraja, Order Statistics, 3rd ed. 2003, section 7.1.
     """
     pairs = pair(method, reference)
-    owner = np.arange(pairs.n)
-    if patients is not None:
-        owner = pd.factorize(np.asarray(patients, dtype=object)[pairs.kept])[0]
-    order = np.argsort(pairs.difference, kind="stable")
-    counts = resampled_counts(int(owner.max()) + 1, n_resamples, seed)[:, owner[order]]
+    ordered = np.sort(pairs.difference)
     shares = np.array([(1 - coverage) / 2, 0.5, (1 + coverage) / 2])
-    estimate = _percentiles(pairs.difference[order], np.ones((1, pairs.n), dtype=int), shares)[0]
-    resampled = _percentiles(pairs.difference[order], counts, shares)
-    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    intervals = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    estimate = _percentiles(ordered, np.ones((1, pairs.n), dtype=int), shares)[0]
+    owner = owners(None if patients is None else np.asarray(patients, dtype=object)[pairs.kept], pairs.n)
+    m = pairs.n if owner is None else int(owner.max()) + 1
+    ranks = [_ranks(m, share, confidence) for share in shares]
+    if owner is None:
+        intervals = [
+            (float(ordered[low - 1]) if low else math.nan, float(ordered[high - 1]) if high else math.nan)
+            for low, high in ranks
+        ]
+    else:
+        counts = resampled_counts(m, n_resamples, seed)[:, owner[np.argsort(pairs.difference, kind="stable")]]
+        tail = (1 - confidence) / 2
+        ends = np.quantile(_percentiles(ordered, counts, shares), [tail, 1 - tail], axis=0).T
+        intervals = [
+            (float(start) if low else math.nan, float(end) if high else math.nan)
+            for (start, end), (low, high) in zip(ends, ranks, strict=True)
+        ]
     return NonparametricLimits(
         n=pairs.n,
         median=float(estimate[1]),
@@ -74,6 +89,14 @@ def nonparametric_limits(
         confidence=confidence,
         n_resamples=n_resamples,
     )
+
+
+def _ranks(n: int, share: float, confidence: float) -> tuple[int, int]:
+    """Ranks (from 1) of the two of n values between which a percentile lies; 0 where no value is far enough out."""
+    tail = (1 - confidence) / 2
+    low = int(binom.ppf(tail, n, share))  # P(values below the percentile < low) <= tail
+    high = int(binom.ppf(1 - tail, n, share)) + 1
+    return low, high if high <= n else 0
 
 
 def _percentiles(ordered: np.ndarray, counts: np.ndarray, shares: np.ndarray) -> np.ndarray:

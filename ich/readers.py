@@ -1,4 +1,8 @@
-"""ABC/2 of human readers in the study: as methods beside the others, and among themselves."""
+"""ABC/2 of human readers in the study: as methods beside the others, and among themselves.
+
+Readers weigh slices 0, 1/2 or 1, as Kothari et al. 1996 do, so their C is Kothari's and not that of the primary rule.
+Who saw the outlines while reading is another reader than who did not.
+"""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -7,6 +11,7 @@ import pandas as pd
 
 from ich.agreement import bland_altman, intraclass, repeatability
 
+UNBLINDED = ", not blinded"
 FEWEST = 3  # pairs that limits of agreement can be had from
 COLUMNS = ["kind", "first", "second", "n", "bias", "bias_ci_low", "bias_ci_high", "sd", "loa_lower", "loa_upper",
            "icc_a1", "icc_a1_low", "icc_a1_high", "repeatability_ml", "note"]  # fmt: skip
@@ -14,7 +19,17 @@ COLUMNS = ["kind", "first", "second", "n", "bias", "bias_ci_low", "bias_ci_high"
 
 def column_of(reader: str) -> str:
     """Name of a reader's column of volumes."""
-    return f"abc2_by_{reader}_ml"
+    return f"abc2_by_{reader.replace(UNBLINDED, '_unblinded')}_ml"
+
+
+def numbered(readings: pd.DataFrame) -> pd.DataFrame:
+    """Readings with those that were not blinded under a reader's name of their own; neither counts for the other."""
+    found = readings.sort_values("reading", kind="stable")
+    seen = ~found["blinded"].astype(bool)
+    of_reader = seen.astype(int).groupby([found["case_id"], found["reader"]])
+    earlier = of_reader.cumsum().where(~seen, of_reader.cumcount() + 1 - of_reader.cumsum())
+    names = found["reader"].astype(str)
+    return found.assign(reader=names.where(~seen, names + UNBLINDED), reading=found["reading"] - earlier).sort_index()
 
 
 def with_readings(cases: pd.DataFrame, readings: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -29,22 +44,23 @@ def with_readings(cases: pd.DataFrame, readings: pd.DataFrame) -> tuple[pd.DataF
     cases : in the same order.
     labels : column -> name of the method, of the readers that read any of these cases.
     """
+    readings = numbered(readings)
     first = readings[(readings["reading"] == 1) & readings["case_id"].isin(cases["case_id"])]
     labels = {}
     for reader, part in first.groupby("reader"):
-        labels[column_of(str(reader))] = f"ABC/2 by {reader}"
+        labels[column_of(str(reader))] = f"ABC/2 by {reader}, Kothari's C"
         cases = cases.assign(**{column_of(str(reader)): cases["case_id"].map(part.set_index("case_id")["abc2_ml"])})
     return cases, labels
 
 
 def reader_agreement(cases: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFrame:
-    """Readers against the reference, against the computed ABC/2, against each other and against themselves.
+    """Readers against the reference, against ABC/2 computed by the same rule, against each other and themselves.
 
     First readings are compared; a reader's second reading of a case is compared with the first.
 
     Parameters
     ----------
-    cases : case_id, reference_ml, abc2_ml. readings : readers.csv.
+    cases : case_id, reference_ml, abc2_kothari_ml. readings : readers.csv.
 
     Returns
     -------
@@ -54,7 +70,7 @@ def reader_agreement(cases: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFram
 
     Source: Bland & Altman 1986 and 1999; McGraw & Wong 1996; see `ich.bland_altman` and `ich.reliability`.
     """
-    own = readings[readings["case_id"].isin(cases["case_id"])]
+    own = numbered(readings[readings["case_id"].isin(cases["case_id"])])
     if own.empty:
         return pd.DataFrame(columns=COLUMNS)
     wide = own.set_index(["case_id", "reader", "reading"])["abc2_ml"].unstack(["reader", "reading"])  # noqa: PD010
@@ -72,7 +88,7 @@ def _pairs(wide: pd.DataFrame, known: pd.DataFrame) -> Iterator[tuple[str, str, 
     names = list(dict.fromkeys(wide.columns.get_level_values("reader")))
     for kind, column, second in (
         ("against the reference", "reference_ml", "reference"),
-        ("against the computed", "abc2_ml", "ABC/2"),
+        ("against the computed", "abc2_kothari_ml", "ABC/2, Kothari's C"),
     ):
         for name in names:
             yield kind, str(name), second, wide[name, 1], known[column]

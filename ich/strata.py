@@ -13,6 +13,7 @@ from ich.bland_altman import (
     regression_limits,
 )
 from ich.comparison import equivalence, holm, mean_test, percent_equivalence, within_margins
+from ich.linked import USUAL, Resampling, linked_intervals, owners, per_patient
 from ich.pairs import flat, only, or_note, pair
 from ich.reliability import concordance, correlations, intraclass
 
@@ -24,16 +25,21 @@ def agreement_table(
     strata: Sequence[str] = (),
     *,
     case: str = "case_id",
+    patient: str | None = None,
     margin_ml: float = 5.0,
     margin_percent: float = 20.0,
     confidence: float = 0.95,
     multiplier: float = 1.96,
+    resampling: Resampling = USUAL,
 ) -> pd.DataFrame:
     """Agreement of each method with the reference, over all cases and within strata.
 
     Parameters
     ----------
     strata : columns of `table`; each of their values is a stratum, named "column: value".
+    patient : column of patients. Where some have several cases, limits come from `ich.linked`, intervals of limits,
+        concordance, ICC and shares from a bootstrap over patients, tests from the patients' means, and `note` says
+        that slope and correlations take cases as independent.
 
     Returns
     -------
@@ -46,9 +52,10 @@ def agreement_table(
     for method in methods:
         for stratum, part in _strata(table, strata):
             head = {"method": method, "reference": reference, "stratum": stratum}
-            rows.append(
-                head | _agreement_row(part, method, reference, case, margin_ml, margin_percent, confidence, multiplier)
+            row = _agreement_row(
+                part, method, reference, case, patient, margin_ml, margin_percent, confidence, multiplier, resampling
             )
+            rows.append(head | row)
     found = pd.DataFrame(rows)
     inside = found["stratum"] != "all"
     found["bias_p_holm"] = found["bias_p"]
@@ -66,8 +73,10 @@ def _strata(table: pd.DataFrame, strata: Sequence[str]) -> list[tuple[str, pd.Da
     return parts
 
 
-def _agreement_row(part, method, reference, case, margin_ml, margin_percent, confidence, multiplier) -> dict:
-    for name in (method, reference):
+def _agreement_row(
+    part, method, reference, case, patient, margin_ml, margin_percent, confidence, multiplier, resampling
+) -> dict:
+    for name in (method, reference, *([patient] if patient else [])):
         if name not in part:
             raise ValueError(f"no column {name}; found {', '.join(map(str, part.columns))}")
     pairs = pair(
@@ -77,17 +86,22 @@ def _agreement_row(part, method, reference, case, margin_ml, margin_percent, con
         names=(method, reference),
         minimum=0,
     )
-    row: dict = {"n": pairs.n, "n_missing": len(pairs.missing_ids), "bias_p": float("nan"), "note": ""}
+    patients = part[patient].to_numpy(dtype=object)[pairs.kept] if patient else None
+    owner = owners(patients, pairs.n)
+    row: dict = {"n": pairs.n, "n_patients": pairs.n if owner is None else int(owner.max()) + 1}
+    row |= {"n_missing": len(pairs.missing_ids), "bias_p": float("nan"), "note": ""}
     if pairs.n < 3:
         return row | {"note": f"{pairs.n} pairs: no limits"}
     x, y = pairs.method, pairs.reference
     notes: list[str] = []
-    limits = bland_altman(x, y, confidence=confidence, multiplier=multiplier)
+    options = {"patients": patients, "confidence": confidence, "multiplier": multiplier, "resampling": resampling}
+    limits = bland_altman(x, y, **options)
     names = ("bias", "bias_ci", "sd", "loa_lower", "loa_upper", "loa_lower_ci", "loa_upper_ci")
     row |= only(limits, *names)
-    row["bias_p"] = mean_test(pairs.difference) if limits.sd > 0 else float("nan")
+    alone = per_patient(pairs, owner)
+    row["bias_p"] = mean_test(alone.difference) if limits.sd > 0 else float("nan")
     for scale, statistic in (("percent", bland_altman_percent), ("ratio", bland_altman_ratio)):
-        found = or_note(notes, statistic, x, y, confidence=confidence, multiplier=multiplier)
+        found = or_note(notes, statistic, x, y, **options)
         if found is not None:
             row |= {f"{scale}_n": found.n} | {f"{scale}_{name}": value for name, value in only(found, *names).items()}
     slope: RegressionLimits | None = or_note(notes, regression_limits, x, y, confidence=confidence)
@@ -107,7 +121,12 @@ def _agreement_row(part, method, reference, case, margin_ml, margin_percent, con
     row |= {
         name: within[name] for name in ("within_5_ml", "within_5_ml_ci", "within_20_percent", "within_20_percent_ci")
     }
-    row["tost_p"] = equivalence(pairs.difference, margin_ml).p
-    tost_percent = percent_equivalence(pairs, margin_percent)
+    if owner is not None:
+        shares = {"within_5_ml": error <= 5, "within_20_percent": error <= 0.2 * np.abs(y)}
+        row |= linked_intervals(pairs, owner, shares, confidence, resampling)
+        notes.append(f"slope and correlations take {pairs.n} cases of {row['n_patients']} patients as independent")
+    few = alone.n < 3
+    row["tost_p"] = float("nan") if few else equivalence(alone.difference, margin_ml).p
+    tost_percent = None if few else percent_equivalence(alone, margin_percent)
     row["tost_percent_p"] = float("nan") if tost_percent is None else tost_percent.p
     return flat(row | {"note": "; ".join(notes)})

@@ -6,10 +6,11 @@ import math
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from ich.measure import COLUMNS, evaluate, masks_in, measure_mask, measure_masks
+from ich.measure import COLUMNS, evaluate, masks_in, measure_mask, measure_masks, study_tables
 from ich.scan import ScanError
 
 AFFINE = np.diag([-0.45, -0.5, 5.0, 1.0])  # stored as I, J, K itself: left, back, head
@@ -122,6 +123,25 @@ def test_empty_tables_keep_their_columns(tmp_path):
     table, failures = measure_masks([tmp_path / "absent.nii.gz"])
     assert tuple(table.columns) == COLUMNS
     assert (len(table), len(failures)) == (0, 1)
+
+
+def test_a_study_of_masks_keeps_every_case_beside_its_own_volume(tmp_path):
+    """File names repeat, one file is broken: the cases after it keep their own rows."""
+    files = {}
+    for n, case in enumerate("abcd", 1):
+        (tmp_path / case).mkdir()
+        mask = np.zeros((20, 20, 10), np.uint8)
+        mask[2 : 2 + n, 2:8, 2:6] = 1
+        files[case] = save(tmp_path / case / "mask.nii.gz", mask)
+    files["b"].write_bytes(b"not an image")
+    rows = [{"case_id": case, "patient_id": f"p{case}", "hemorrhage_type": None, "true_volume_ml": np.nan,
+             "reference_mask": f"{case}/mask.nii.gz", "network": f"{case}/mask.nii.gz"} for case in files]  # fmt: skip
+    for readers in ({}, {"network": "network"}):
+        measured, _, failures = study_tables(pd.DataFrame(rows), tmp_path, readers)
+        ratio = measured.set_index("case_id")["reference_ml"] / measured["reference_ml"].iloc[0]
+        assert ratio.round(6).to_dict() == {"a": 1, "c": 3, "d": 4}
+        assert measured["patient_id"].tolist() == ["pa", "pc", "pd"]
+        assert failures["case_id"].tolist() == ["b"]
 
 
 def test_doubled_case_ids_are_named(tmp_path):

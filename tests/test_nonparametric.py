@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import quantile_test
 
 from ich.nonparametric import mountain, nonparametric_limits
 
@@ -31,9 +32,28 @@ def test_resamples_equal_numpy():
     assert found == pytest.approx(np.array(expected))
 
 
-def test_bootstrap_is_seeded():
+def test_intervals_equal_scipy():
     values = np.random.default_rng(5).normal(size=200)
-    first, same, other = (nonparametric_limits(values, np.zeros(200), seed=seed) for seed in (0, 0, 1))
+    found = nonparametric_limits(values, np.zeros(200))
+    for share, interval in ((0.025, found.loa_lower_ci), (0.5, found.median_ci), (0.975, found.loa_upper_ci)):
+        expected = quantile_test(values, p=share).confidence_interval(0.95)
+        assert interval == pytest.approx((expected.low, expected.high))
+
+
+def test_too_few_pairs_leave_the_outer_ends_open():
+    """0.975 to the power of n is above 0.025 up to 145 pairs."""
+    values = np.random.default_rng(5).normal(size=146)
+    assert np.isfinite(nonparametric_limits(values, np.zeros(146)).loa_upper_ci).all()
+    few = nonparametric_limits(values[:145], np.zeros(145))
+    assert np.isnan([few.loa_upper_ci[1], few.loa_lower_ci[0]]).all()
+    assert np.isfinite([few.loa_upper_ci[0], few.loa_lower_ci[1]]).all()
+
+
+def test_bootstrap_over_patients_is_seeded():
+    values, patients = np.random.default_rng(5).normal(size=400), np.repeat(np.arange(200), 2)
+    first, same, other = (
+        nonparametric_limits(values, np.zeros(400), patients=patients, seed=seed) for seed in (0, 0, 1)
+    )
     assert first == same
     assert first.loa_lower_ci != other.loa_lower_ci
 

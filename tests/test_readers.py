@@ -14,11 +14,11 @@ WRIGHT_AGAIN = [490, 397, 512, 401, 470, 611, 415, 431, 638, 429, 420, 633, 275,
 MINI = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451]
 
 
-def readings(table, reading=1):
+def readings(table, reading=1, blinded=True):
     """Rows of readers.csv from a column for each reader."""
     return pd.DataFrame(
         [
-            {"case_id": f"c{case}", "reader": reader, "reading": reading, "abc2_ml": float(value)}
+            {"case_id": f"c{case}", "reader": reader, "reading": reading, "blinded": blinded, "abc2_ml": float(value)}
             for reader, column in table.items()
             for case, value in enumerate(column)
             if not np.isnan(value)
@@ -28,7 +28,7 @@ def readings(table, reading=1):
 
 def cases(reference, abc2):
     return pd.DataFrame(
-        {"case_id": [f"c{n}" for n in range(len(reference))], "reference_ml": reference, "abc2_ml": abc2}
+        {"case_id": [f"c{n}" for n in range(len(reference))], "reference_ml": reference, "abc2_kothari_ml": abc2}
     )
 
 
@@ -62,9 +62,30 @@ def test_repeatability_of_a_reader_is_that_of_bland_and_altman():
 def test_first_readings_become_methods_and_missing_ones_stay_missing():
     made = pd.concat([readings({"R1": [1, 2, np.nan], "R2": [4, 5, 6]}), readings({"R1": [7, 8, 9]}, 2)])
     table, labels = with_readings(cases([1, 2, 3], [1, 2, 3]), made)
-    assert labels == {"abc2_by_R1_ml": "ABC/2 by R1", "abc2_by_R2_ml": "ABC/2 by R2"}
+    assert labels == {
+        "abc2_by_R1_ml": "ABC/2 by R1, Kothari's C", "abc2_by_R2_ml": "ABC/2 by R2, Kothari's C"
+    }  # fmt: skip
     assert table["abc2_by_R1_ml"].fillna(-1).tolist() == [1, 2, -1]
     assert table["abc2_by_R2_ml"].tolist() == [4, 5, 6]
+
+
+def test_who_saw_the_outlines_is_another_reader():
+    """A first reading with outlines does not make the blinded one that follows a second."""
+    made = pd.concat([readings({"R1": [1, 2, 3]}, 1, blinded=False), readings({"R1": [2, 4, 6]}, 2)])
+    table, labels = with_readings(cases([1, 2, 3], [1, 2, 3]), made)
+    assert table["abc2_by_R1_ml"].tolist() == [2, 4, 6]
+    assert labels["abc2_by_R1_unblinded_ml"] == "ABC/2 by R1, not blinded, Kothari's C"
+    among = reader_agreement(cases([1, 2, 3], [1, 2, 3]), made)
+    bias = among[among["kind"] == "against the reference"].set_index("first")["bias"]
+    assert bias.to_dict() == {"R1": 2, "R1, not blinded": 0}
+    assert "same reader" not in set(among["kind"])
+
+
+def test_a_reader_who_follows_the_rule_equals_the_formula():
+    computed = [10.0, 20.0, 35.0]
+    among = reader_agreement(cases([12, 25, 40], computed), readings({"R1": computed}))
+    row = among[among["kind"] == "against the computed"].iloc[0]
+    assert (row["bias"], row["second"]) == (0, "ABC/2, Kothari's C")
 
 
 def test_too_few_cases_are_said():

@@ -63,3 +63,21 @@ def test_volumes_by_type_and_split(study):
     found = table_one.volumes(cohort, splits).set_index(["hemorrhage_type", "split"])
     assert found.loc[("parenchymal", "all"), ["cases", "mean_ml", "median_ml", "max_ml"]].tolist() == [12, 6.5, 6.5, 12]
     assert found.loc[("all", "test"), "patients"] == 6
+
+
+def test_people_count_once_and_scans_of_unknown_tilt_are_missing(study):
+    """Three women scanned six times each, twelve men once: 3 of 15 people, and too few women to tell of."""
+    ids = [f"{n:02d}" for n in range(30)]
+    patients = [f"w{n // 6}" for n in range(18)] + [f"m{n}" for n in range(12)]
+    cohort = study[0].sample(30, replace=True, random_state=1).assign(case_id=ids, patient_id=patients, tilt_deg=None)
+    cohort["tilt_deg"] = [0.0] * 25 + [float("nan")] * 5
+    splits = pd.DataFrame({"case_id": ids, "split": "test"})
+    people = pd.DataFrame({"case_id": ids, "age": [80] * 18 + [50] * 12, "sex": ["F"] * 18 + ["M"] * 12})
+    table = table_one.characteristics(cohort, splits, people)
+    assert row(table, "n")["all"] == "30"
+    assert row(table, "Patients, n")["all"] == "15"
+    assert row(table, "Age (years)")["all"] == "50.0 [50.0,50.0]"
+    assert not table["characteristic"].str.startswith("Sex").any()
+    tilt = table[table["characteristic"].str.startswith("Gantry tilt")]
+    assert "5" in set(tilt["missing"])
+    assert tilt["all"].tolist() == ["25 (100.0)"]
