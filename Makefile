@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 REPORT := reports/demo/html/index.html
 SOURCES := $(wildcard ich/*.py ich/templates/* ich/templates/report/* notebooks/*.ipynb notebooks/profiles/demo.yaml)
 
-.PHONY: help install study test lint bench fuzz test-browser lock clean
+.PHONY: help install wheels study test lint bench fuzz test-browser lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ $(INSTALLED): pyproject.toml requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' -e '.[dev]'
 	touch $@
+
+wheels: ## fetch everything that install needs into wheels/, for machines without internet
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt -d wheels
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check '$(TORCH)' 'setuptools>=77' -d wheels
 
 study: $(REPORT)  ## run the demo study and make its report
 	@echo "Report: $(REPORT)"

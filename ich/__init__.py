@@ -45,10 +45,11 @@ Modules, each importing only from those before it:
 - measure: files to tables
 - pairs: paired readings, checked
 - resampling: bootstrap over patients
+- reliability: concordance and intraclass correlation
+- linked: several pairs of one patient
 - bland_altman: limits of agreement
 - nonparametric: limits without a distribution, mountain plot
 - regression: Passing-Bablok and Deming
-- reliability: concordance and intraclass correlation
 - comparison: errors of methods on the same cases
 - volume_classes: volume classes and thresholds
 - assumptions: which limits to quote
@@ -109,6 +110,7 @@ Modules, each importing only from those before it:
 - archive: a run as a zip that describes itself, and back
 - verify: whether a run holds what its manifest says
 - report: what a finished run gives out
+- choices: parameters that need or exclude one another
 - study: the run of a study
 - cli: the command line
 """

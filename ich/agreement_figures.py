@@ -90,7 +90,8 @@ def draw_bland_altman(
     if ratio:
         ax.set_yscale("log")
         ends = (margin, 1 / margin) if margin else ()
-        shown = np.concatenate([up[np.isfinite(up)], stats.loa_lower_ci, stats.loa_upper_ci, ends])
+        shown = np.concatenate([up, stats.loa_lower_ci, stats.loa_upper_ci, ends])
+        shown = shown[np.isfinite(shown)]
         ax.set_ylim(shown.min() / 1.05, shown.max() * 1.05)
         log_ticks(ax.yaxis, *ax.get_ylim())
     if ratio or log_x:

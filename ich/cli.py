@@ -1,6 +1,7 @@
 """The command line: reads arguments, calls one function of the package, says what happened."""
 
 import argparse
+import dataclasses
 import json
 import os
 import shlex
@@ -45,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("profile", nargs="?", default="demo", help="profile, by name or YAML file (default: demo)")
     study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a parameter")
     study.add_argument("--name", help="name of the run (default: the profile's)")
+    study.add_argument("--title", help="of the report (default: the profile's)")
+    study.add_argument("--until", metavar="NOTEBOOK", help="stop after this notebook; --resume continues")
     again = study.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="continue after the last finished notebook")
     again.add_argument("--overwrite", action="store_true", help="remove an existing run of this name first")
@@ -170,9 +173,13 @@ def _study(options: argparse.Namespace) -> int:
     from ich.study import plan, read_profile, run_study
 
     profile = read_profile(options.profile, options.notebooks)
+    if options.until and options.until not in profile.notebooks:
+        raise ValueError(f"--until {options.until}: wanted one of {', '.join(profile.notebooks)}")
+    if options.title:
+        profile = dataclasses.replace(profile, title=options.title)
     planned = plan(profile, options.set, options.name, reports=options.reports, notebooks=options.notebooks)
     try:
-        index = run_study(planned, resume=options.resume, overwrite=options.overwrite)
+        index = run_study(planned, resume=options.resume, overwrite=options.overwrite, until=options.until)
     except NotebookFailed as error:
         print(f"\n{error}\ncontinue with: {_resume(options)}", file=sys.stderr)
         return 1
@@ -180,6 +187,8 @@ def _study(options: argparse.Namespace) -> int:
         print(f"\nstudy interrupted; continue with: {_resume(options)}", file=sys.stderr)
         return 130
     print(f"Report: {index}")
+    if options.until:
+        print(f"continue with: {_resume(options)}")
     return 0
 
 
@@ -188,7 +197,8 @@ def _resume(options: argparse.Namespace) -> str:
     words = ["ich", "study", options.profile]
     for text in options.set:
         words += ["--set", text]
-    words += ["--name", options.name] if options.name else []
+    for name in ("name", "title"):
+        words += [f"--{name}", getattr(options, name)] if getattr(options, name) else []
     for name in ("reports", "notebooks"):
         given = getattr(options, name)
         words += [f"--{name}", str(given)] if given != ROOT / name else []
@@ -232,6 +242,10 @@ def _run_folder(profile_name: str, settings: list[str], out: Path, overwrite: bo
         index = run_study(
             plan(profile, settings, out.name, reports=out.parent, notebooks=notebooks), overwrite=overwrite
         )
+    except FileExistsError as error:
+        raise FileExistsError(
+            f"{out} holds a run already: --overwrite replaces it, --out names another folder"
+        ) from error
     except NotebookFailed as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -272,6 +286,15 @@ def _agree(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from ich.measure import masks_in
+    from ich.remote import local
+
+    references, predictions = (masks_in(local(str(given))) for given in (options.reference, options.prediction))
+    if not references.keys() & predictions.keys():
+        raise ValueError(
+            f"no reference mask has a prediction of its name: {len(references)} references ({min(references)}, ...), "
+            f"{len(predictions)} predictions ({min(predictions)}, ...)"
+        )
     settings = [f"masks={options.reference}", f"predictions={options.prediction}", f"jobs={options.jobs}"]
     settings += [f"about={options.cohort}"] if options.cohort else []
     return _run_folder("external", settings, options.out, options.overwrite)

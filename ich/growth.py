@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from scipy import stats
 
+from ich.volume_classes import expanded
+
 # Either is the usual definition of hematoma expansion: Dowlatshahi D et al. Neurology 2011;76:1238-44.
-EXPANSION_ML = 6.0
-EXPANSION_SHARE = 0.33
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ def growth(
     by_error = None
     if half_widths_ml is not None:
         error = math.hypot(*half_widths_ml) / stats.norm.ppf((1 + level) / 2)
-        by_error = float(2 * stats.norm.sf(abs(change) / error))
+        by_error = float(2 * stats.norm.sf(abs(change) / error)) if error > 0 else float(change == 0)
     return Growth(
         earlier_ml,
         later_ml,
         change,
         100 * change / earlier_ml if earlier_ml > 0 else None,
-        change > EXPANSION_ML or (earlier_ml > 0 and change > EXPANSION_SHARE * earlier_ml),
+        bool(expanded(earlier_ml, later_ml)),
         by_error,
     )

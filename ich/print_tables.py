@@ -208,25 +208,46 @@ def agreement(run: Path, simulated: bool = False, own: str = "network") -> Print
     cells = [
         (
             method_name(row["method"], own),
-            row["n"],
+            row["n"] if row.get("n_patients", row["n"]) == row["n"] else f"{row['n']} ({row['n_patients']})",
             interval(row, "bias", "bias_ci_low", "bias_ci_high", 1),
+            number(row.get("median_difference", ""), 1),
             number(row["sd"], 1),
             interval(row, "loa_lower", "loa_lower_ci_low", "loa_lower_ci_high", 1),
             interval(row, "loa_upper", "loa_upper_ci_low", "loa_upper_ci_high", 1),
             interval(row, "ccc", "ccc_ci_low", "ccc_ci_high", 3),
             interval(row, "within_5_ml", "within_5_ml_ci_low", "within_5_ml_ci_high", 2),
+            _quoted(row),
         )
         for row in rows
     ]
+    several = any(row.get("n_patients", row["n"]) != row["n"] for row in rows)
+    how = (
+        "n pairs (patients); limits are bias ± 1.96 SD, the SD from an analysis of variance, as patients have several "
+        "pairs. In brackets 95 % intervals by bootstrap over patients (BCa)"
+        if several
+        else "n pairs of cases; limits of agreement are bias ± 1.96 SD. In brackets 95 % intervals: of the bias by t, "
+        "of the limits exact (noncentral t), of the concordance correlation (CCC) by z transformation, of the share "
+        "within 5 ml by Wilson"
+    )
     missing = max(int(row["n_missing"]) for row in rows)
     return PrintTable(
         "agreement",
         "Agreement with the reference volume" + _of(simulated),
-        ("Method", "n", "Bias, ml", "SD, ml", "Lower limit, ml", "Upper limit, ml", "CCC", "Within 5 ml"),
+        ("Method", "n", "Bias, ml", "Median, ml", "SD, ml", "Lower limit, ml", "Upper limit, ml", "CCC", "Within 5 ml",
+         "Limits to quote"),
         tuple(cells),
-        "Difference = method − reference; n pairs of cases; limits of agreement are bias ± 1.96 SD. In brackets 95 % "
-        "intervals: of the bias by t, of the limits exact (noncentral t), of the concordance correlation (CCC) by z "
-        f"transformation, of the share within 5 ml by Wilson. {_missing(missing)}".strip(),
+        f"Difference = method − reference; {how}. The last column gives the limits that the checks of normality and of "
+        f"trends with the volume speak for. {_missing(missing)}".strip(),
+    )  # fmt: skip
+
+
+def _quoted(row: dict) -> str:
+    """The kind of limits to quote, with their values where the table has them."""
+    kind = row.get("limits_to_quote", "")
+    if kind == "ratio":
+        return f"ratio {number(row['ratio_loa_lower'], 2)} to {number(row['ratio_loa_upper'], 2)}"
+    return {"constant": "those beside", "nonparametric": "percentiles", "regression": "along a regression"}.get(
+        kind, ""
     )
 
 

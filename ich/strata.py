@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ich.assumptions import assumption_checks, limits_to_quote
 from ich.bland_altman import (
     RegressionLimits,
     bland_altman,
@@ -43,10 +44,11 @@ def agreement_table(
 
     Returns
     -------
-    One row per method and stratum ("all" first): counts, bias, SD, limits with exact intervals, percent and
-    ratio limits, proportional bias, CCC, ICC(A,1), correlations, errors, shares within 5 ml and 20 %, TOST at
-    the margins, `bias_p` (t test of no bias) and `bias_p_holm` (over the strata rows of the table). `note`
-    says what is missing; a stratum with fewer than 3 pairs has its n and a note.
+    One row per method and stratum ("all" first): counts, bias, SD, limits with exact intervals, percent and ratio
+    limits, median difference, the limits that `ich.assumptions` speaks for, proportional bias, CCC, ICC(A,1),
+    correlations, errors, shares within 5 ml and 20 %, TOST at the margins, `bias_p` (t test of no bias) and
+    `bias_p_holm` (over the strata rows of the table). `note` says what is missing; a stratum with fewer than 3 pairs
+    has its n and a note.
     """
     rows = []
     for method in methods:
@@ -116,6 +118,8 @@ def _agreement_row(
     icc = intraclass(np.column_stack([x, y]), confidence).set_index("type").loc["ICC(A,1)"]
     row |= {"icc_a1": icc["icc"], "icc_a1_ci": (icc["ci_low"], icc["ci_high"])} | correlations(pairs, notes)
     error = np.abs(pairs.difference)
+    row |= {"median_difference": float(np.median(pairs.difference))}
+    row |= {"limits_to_quote": limits_to_quote(assumption_checks(x, y))["limits"]}
     row |= {"mean_absolute_error": error.mean(), "median_absolute_error": float(np.median(error))}
     within = within_margins(pairs, margin_ml, margin_percent, confidence)
     row |= {

@@ -18,6 +18,7 @@ import yaml
 
 from ich import remote
 from ich.atomic import write_text
+from ich.choices import check_choices
 from ich.html import notebook_html
 from ich.notebook import Parameter, declared, execute, fingerprint, unknown
 from ich.provenance import code_version, describe_input, machine, package_versions
@@ -42,7 +43,7 @@ class Profile:
     notebooks: list[str]
     parameters: dict = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)  # notebook: why this study does without it
-    required: list[str] = field(default_factory=list)  # parameters that must not stay empty
+    required: list[str] = field(default_factory=list)  # parameters that must not stay empty; a|b: one of both
     needs_mb: int = 500  # free space that the run folder wants at the start
     timeout_s: int = 3600  # longest time of one cell
 
@@ -138,16 +139,21 @@ def plan(profile: Profile, settings: list[str], name: str | None = None, *, repo
     values = {notebook: {p.name: p.default for p in found.values()} for notebook, found in known.items()}
     for key, value in profile.parameters.items():
         for notebook, parameter in _declaring(key, known):
-            values[notebook][parameter.name] = parameter.check(value)
+            checked = parameter.check(value)
+            if parameter.name in PATH_PARAMETERS and checked:
+                checked = str(notebooks / str(checked))  # a profile's paths are from the notebooks, as theirs are
+            values[notebook][parameter.name] = checked
     for text in settings:
         key, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"--set {text}: wanted key=value")
         for notebook, parameter in _declaring(key, known):
             values[notebook][parameter.name] = parameter.parse(value)
-    for key in profile.required:
-        if not any(values[notebook][parameter.name] for notebook, parameter in _declaring(key, known)):
-            raise ValueError(f"profile {profile.name} needs {key}: give it with --set {key}=...")
+    for keys in profile.required:
+        one_of = keys.split("|")
+        if not any(values[notebook][found.name] for key in one_of for notebook, found in _declaring(key, known)):
+            raise ValueError(f"profile {profile.name} needs {' or '.join(one_of)}: give it with --set {one_of[0]}=...")
+    check_choices(values)
     shown: dict[str, str] = {}
     inputs: dict[str, Path] = {}
     for chosen in values.values():
@@ -192,8 +198,8 @@ def _from_notebooks(path: Path, notebooks: Path, shown: dict[str, str]) -> str:
     return relative
 
 
-def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False) -> Path:
-    """Run a planned study; returns its index page.
+def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, until: str | None = None) -> Path:
+    """Run a planned study; returns its index page, or that of the notebook `until`, after which it stops unfinished.
 
     Raises
     ------
@@ -233,6 +239,8 @@ def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False) -> P
                 "code": code,
             }
             _write_mapping(run / "progress.json", done)
+            if name == until:
+                return run / "html" / f"{name}.html"
         return _finish(plan, done, code)
 
 

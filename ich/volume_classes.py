@@ -156,9 +156,12 @@ class FalseExpansion:
 
 
 def expanded(baseline_ml: ArrayLike, follow_up_ml: ArrayLike) -> np.ndarray:
-    """Whether growth exceeds 33 % or 6 ml. Source: Brouwers et al., JAMA Neurol 2014;71:158."""
+    """Whether growth exceeds 33 % or 6 ml; from nothing, 6 ml alone.
+
+    Source: Brouwers et al., JAMA Neurol 2014;71:158.
+    """
     first, second = np.asarray(baseline_ml, dtype=float), np.asarray(follow_up_ml, dtype=float)
-    return (second > (1 + EXPANSION_SHARE) * first) | (second - first > EXPANSION_ML)
+    return ((first > 0) & (second > (1 + EXPANSION_SHARE) * first)) | (second - first > EXPANSION_ML)
 
 
 def false_expansion(

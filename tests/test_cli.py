@@ -185,3 +185,20 @@ def test_cohort_alone_lists_every_layout(capsys):
     said = capsys.readouterr().out
     assert all(f"{name}: " in said for name in KINDS)
     assert "PhysioNet Restricted Health Data License" in said
+
+
+def test_a_study_says_how_to_go_on_after_the_notebook_that_it_stops_after(project, capsys):
+    assert study("small", "--title", "Ours", "--until", "counts_its_runs") == 0
+    said = capsys.readouterr().out
+    assert "counts_its_runs.html" in said
+    assert "continue with: ich study small --title Ours" in said
+    assert study("small", "--until", "03_nothing") == 2
+    assert "--until 03_nothing: wanted one of counts_its_runs, writes_a_table" in capsys.readouterr().err
+
+
+def test_masks_that_share_no_name_are_told_before_anything_runs(masks, capsys):
+    (masks / "prediction" / "007.nii.gz").rename(masks / "prediction" / "seven.nii.gz")
+    folders = [f"--{name}={masks / name}" for name in ("reference", "prediction")]
+    assert main(["evaluate", *folders, "--out", str(masks / "out")]) == 2
+    assert "1 references (007, ...), 1 predictions (seven, ...)" in capsys.readouterr().err
+    assert not (masks / "out").exists()

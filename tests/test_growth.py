@@ -2,6 +2,7 @@ import pytest
 from scipy import stats
 
 from ich.growth import growth
+from ich.volume_classes import expanded
 
 HALVES_ML = (3.0, 4.0)
 
@@ -33,3 +34,14 @@ def test_error_alone_explains_a_change_as_often_as_the_normal_distribution_says(
 def test_no_volume(volumes):
     with pytest.raises(ValueError, match="wanted 0 or more"):
         growth(*volumes, HALVES_ML)
+
+
+def test_volumes_without_an_error_differ_or_do_not():
+    assert growth(3.0, 3.0, (0.0, 0.0)).by_error == 1
+    assert growth(3.0, 4.0, (0.0, 0.0)).by_error == 0
+
+
+def test_both_definitions_of_expansion_are_one():
+    for earlier, later in ((0, 3), (0, 7), (3, 4.1), (30, 35), (30, 37)):
+        assert growth(earlier, later).expansion == bool(expanded(earlier, later))
+    assert not expanded(0, 3)

@@ -81,7 +81,8 @@ def test_agreement_stands_as_in_the_csv(kind):
     for cells, row in zip(rows, table.to_dict("records"), strict=True):
         assert int(cells[1]) == row["n"]
         for column, name, digits in (
-            (2, "bias", 1), (4, "loa_lower", 1), (5, "loa_upper", 1), (6, "ccc", 3), (7, "within_5_ml", 2),
+            (2, "bias", 1), (3, "median_difference", 1), (5, "loa_lower", 1), (6, "loa_upper", 1), (7, "ccc", 3),
+            (8, "within_5_ml", 2),
         ):  # fmt: skip
             close(cells[column], [row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"]], digits)
         close(cells[3], [row["sd"]], 1)

@@ -298,11 +298,29 @@ def test_a_folder_input_is_hashed_by_names_and_contents(tmp_path):
     assert describe_input(tmp_path) == {"sha256": expected, "files": 2}
 
 
+def test_a_study_stops_after_the_notebook_that_is_named(project, capsys):
+    notebooks = ["counts_its_runs", "fails_when_told"]
+    page = study.run_study(planned(project, notebooks), until="counts_its_runs")
+    assert page == project / "reports" / "small" / "html" / "counts_its_runs.html"
+    assert not (project / "reports" / "small" / "manifest.json").is_file()
+    study.run_study(planned(project, notebooks, ["fail=false"]), resume=True)
+    assert "already done: counts_its_runs" in capsys.readouterr().out
+    assert runs(project) == 1
+    assert list(manifest(project)["notebooks"]) == notebooks
+
+
+def test_a_path_of_a_profile_is_from_the_notebooks(project):
+    (project / "masks").mkdir()
+    made = planned(project, ["reads_masks"], parameters={"masks": "../masks"})
+    assert made.inputs["masks"] == project / "masks"
+
+
 @pytest.mark.parametrize("profile", sorted(path.stem for path in (ROOT / "notebooks" / "profiles").glob("*.yaml")))
 def test_the_profiles_fit_the_notebooks(profile, tmp_path):
     found = study.read_profile(profile, ROOT / "notebooks")
     (tmp_path / "masks").mkdir()
-    settings = [f"{name}={tmp_path / 'masks'}" for name in found.required]
+    needed = [name.split("|")[-1] for name in found.required]
+    settings = [f"{name}={'dicom' if name == 'source' else tmp_path / 'masks'}" for name in needed]
     study.plan(found, settings, reports=tmp_path, notebooks=ROOT / "notebooks")
     assert set(found.notebooks).isdisjoint(found.left_out)
 

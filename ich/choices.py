@@ -1,0 +1,39 @@
+"""Parameters of a study that need or exclude one another, and those with a fixed set of values."""
+
+from collections.abc import Mapping
+
+DATA = ("source", "masks", "manifest")  # where cases come from; none of them: the embedded cohort
+NEEDS = {"source": "root", "root": "source", "images": "masks", "about": "masks"}
+
+
+def check_choices(values: Mapping[str, Mapping[str, object]]) -> None:
+    """Refuse what would be ignored or found out after every scan has been read.
+
+    Parameters
+    ----------
+    values : parameters of each notebook.
+
+    Raises
+    ------
+    ValueError
+        Names the parameter, its value and what was wanted.
+    """
+    from ich.quality import checks
+    from ich.sources import KINDS
+    from ich.splits import RULES
+
+    allowed = {"source": ("", *KINDS), "split_rule": RULES, "device": ("auto", "cpu", "cuda")}
+    for chosen in values.values():
+        for name, wanted in allowed.items():
+            if name in chosen and chosen[name] not in wanted:
+                raise ValueError(f"{name}={chosen[name]}: wanted one of {', '.join(filter(None, wanted))}")
+    first = values.get("01_cohort", {})
+    for name, other in NEEDS.items():
+        if first.get(name) and not first.get(other):
+            raise ValueError(f"{name}={first[name]} is given without {other}, and would be ignored: give both")
+    given = [name for name in DATA if first.get(name)]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} are given: cases come from one of {', '.join(DATA)}")
+    flags = str(first.get("exclude_flagged", "default"))
+    if flags != "default":
+        checks(tuple(filter(None, flags.split(","))))

@@ -1,0 +1,32 @@
+"""What a study would ignore, or find out after hours, is refused before it starts."""
+
+import pytest
+
+from ich.choices import check_choices
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"root": "EXPORT"}, "root=EXPORT is given without source"),
+        ({"source": "dicom"}, "source=dicom is given without root"),
+        ({"images": "SCANS"}, "images=SCANS is given without masks"),
+        ({"masks": "M", "manifest": "c.csv"}, "masks and manifest are given: cases come from one of"),
+        ({"source": "dicm", "root": "EXPORT"}, "source=dicm: wanted one of physionet"),
+        ({"split_rule": "stratifed"}, "split_rule=stratifed: wanted one of stratified, date, site, folds, given"),
+        ({"exclude_flagged": "head,moon"}, "no check moon"),
+    ],
+)
+def test_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        check_choices({"01_cohort": given})
+
+
+def test_a_device_is_checked_wherever_it_is_set():
+    with pytest.raises(ValueError, match="device=gpu: wanted one of auto, cpu, cuda"):
+        check_choices({"03_test_set": {"device": "gpu"}})
+
+
+@pytest.mark.parametrize("given", [{}, {"masks": "M", "images": "S"}, {"manifest": "c"}, {"exclude_flagged": ""}])
+def test_taken(given):
+    check_choices({"01_cohort": given})
