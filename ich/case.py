@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from ich import figures
 from ich.abc2 import ABC2, RULE, abc2_variants
@@ -194,12 +195,13 @@ def _growth_rows(change: dict | None) -> list[str]:
         return []
     percent = f", {change['change_percent']:+.0f} %" if change["change_percent"] is not None else ""
     rows = [
-        _row("Earlier scan", f"{change['earlier_ml']:.1f} ml"),
-        _row("Change", f"{change['change_ml']:+.1f} ml{percent}"),
-        _row("Expansion (over 6 ml or 33 %)", "yes" if change["expansion"] else "no"),
+        _row("Blood on the earlier scan, total", f"{change['earlier_ml']:.1f} ml"),
+        _row("Change of the total", f"{change['change_ml']:+.1f} ml{percent}"),
+        _row("Expansion of the total (over 6 ml or 33 %)", "yes" if change["expansion"] else "no"),
     ]
     if change["by_error"] is not None:
-        rows.append(_row("As large a change by measurement error alone", f"probability {change['by_error']:.2f}"))
+        chance = "below 0.001" if change["by_error"] < 0.001 else f"{change['by_error']:.3f}"
+        rows.append(_row("As large a change by measurement error alone", f"probability {chance}"))
     return rows
 
 
@@ -227,6 +229,11 @@ def _gallery(scan: Scan, prediction: Prediction) -> str:
     )
     shape = Figure(figsize=(7, 2.4), layout="constrained")
     figures.draw_surface(prediction.labels, scan.grid, list(shape.subplots(1, 3)), LABELS)
+    colors = {name: look[0] for name, look in figures.outline_looks(masks).items()}
+    shape.legend(
+        handles=[Patch(color=color, label=name) for name, color in colors.items()],
+        loc="outside lower left", ncols=len(colors), frameon=False, fontsize=7,
+    )  # fmt: skip
     return f"""<h2>Slices with blood</h2>
 <figure><img src='{figure_data_uri(slices)}' alt='Slices with blood and its outline'></figure>
 <h2>Shape</h2>

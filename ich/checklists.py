@@ -61,14 +61,19 @@ def claim_data(cohort: pd.DataFrame, splits: pd.DataFrame, rule: str, seed: int)
     second = int(included["second_mask"].notna().sum()) if "second_mask" in included else 0
     sites = included["site"].nunique() if "site" in included else 0
     notes = int(included["geometry_note"].notna().sum()) if "geometry_note" in included else 0
+    tilted = int((included["tilt_deg"].abs() > 1).sum()) if "tilt_deg" in included else 0
     counts = splits["split"].value_counts()
+    simulated = bool(included["simulated"].all()) if "simulated" in included else False
+    own_names = included["source"].astype("str").str.match("folder |manifest ").any()
+    anonymous = None if own_names else "keyed hashes or published ids; no header text leaves the scan"
+    outline = "simulated" if simulated else "manual"
     answers = {
         7: f"{source}; {sites or 'no'} site{'' if sites == 1 else 's'} named",
-        9: f"none resampled; read as acquired, {notes} with a note on their geometry",
+        9: f"none resampled; read as acquired, {tilted} with gantry tilt, {notes} with a note on their header",
         10: f"{excluded} of {len(cohort)} excluded, each with its reason",
-        11: "keyed hashes or published ids; no header text leaves the scan",
+        11: "simulated scans: no patients" if simulated else anonymous,
         12: f"{excluded} cases left out with a reason; none filled in",
-        14: "volume of the manual outline, in slices along their normal",
+        14: f"volume of the {outline} outline, in slices along their normal",
         18: f"second outline of {second} cases, compared in 03 and 04" if second else None,
         19: f"rule {rule}, seed {seed}: " + ", ".join(f"{counts[name]} {name}" for name in counts.index),
         20: "patients, and pixels: no scan stands in two splits",

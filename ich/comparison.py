@@ -59,6 +59,8 @@ def absolute_errors_by_group(
     edges_ml: Sequence[float] = PAPER_EDGES_ML,
     *,
     patient: str = "patient_id",
+    seed: int = 0,
+    n_resamples: int = 2000,
 ) -> pd.DataFrame:
     """Absolute volume error of each method by reference-volume group, laid out like the table of Wang 2019.
 
@@ -69,7 +71,7 @@ def absolute_errors_by_group(
     Returns
     -------
     One row per method and group, then "all": method, group, n, n_missing, reference_mean_ml, mean_ml, sd_ml
-    (n - 1), median_ml, max_ml, mean_ci_low and mean_ci_high (95 %, BCa bootstrap over patients, empty below two of
+    (n - 1), median_ml, max_ml, mean_ci_low and mean_ci_high (95 %, BCa bootstrap over patients, empty below three of
     them). A group without cases has n = 0 and empty numbers.
     """
     values = _columns(table, [reference, *methods])
@@ -81,7 +83,7 @@ def absolute_errors_by_group(
             inside = group.notna() if label == "all" else group == label
             found = error[inside].dropna()
             owners = table.loc[found.index, patient] if patient in table else None
-            low, high = bootstrap_mean(found, owners).mean_ci
+            low, high = bootstrap_mean(found, owners, seed=seed, n_resamples=n_resamples).mean_ci
             rows.append(
                 {
                     "method": method,

@@ -18,7 +18,7 @@ from ich.error_figures import (
     draw_reliability,
 )
 from ich.rendering import draw_surface
-from ich.slice_figures import draw_abc, draw_montage, draw_slice
+from ich.slice_figures import draw_abc, draw_montage, draw_slice, outline_looks
 
 __all__ = [
     "draw_abc",
@@ -41,6 +41,7 @@ __all__ = [
     "draw_training",
     "draw_volume_distribution",
     "keep",
+    "outline_looks",
     "save_figure",
     "show",
     "subplots",

@@ -16,7 +16,7 @@ def floor_padding(hu: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         return hu, ()
     share = np.count_nonzero(hu < AIR_HU) / hu.size
     np.maximum(hu, AIR_HU, out=hu)
-    return hu, (f"padding down to {lowest:g} in {share:.1%} of voxels raised to {AIR_HU} HU",)
+    return hu, (f"{share:.1%} of voxels lie outside the scanner's field (down to {lowest:g}) and count as air",)
 
 
 def head_box(hu: np.ndarray, spacing_mm: tuple[float, float], margin_mm: float = 0.0) -> tuple[slice, slice] | None:

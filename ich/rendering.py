@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from scipy import ndimage
 
-from ich.canvas import TYPE_SERIES, set_title
+from ich.canvas import set_title
 from ich.components import bounding_box
 from ich.grid import Grid
+from ich.slice_figures import outline_looks
 
 # Which axis of (I, J, K) is looked along, from its far end or not, and which way up the picture is.
 VIEWS = {"from the front": (1, False), "from the left": (0, True), "from above": (2, True)}
@@ -73,7 +74,7 @@ def draw_surface(
 ) -> None:
     """Draw the lesion on three axes, one for each of `VIEWS`; `names` is label name -> number."""
     cubes = isotropic(labels, grid)
-    colors = {number: TYPE_SERIES[name][0] for name, number in names.items()}
+    colors = {number: look[0] for number, look in zip(names.values(), outline_looks(names).values(), strict=True)}
     for ax, (title, (axis, reverse)) in zip(axes, VIEWS.items(), strict=True):
         picture = shaded(cubes, axis, reverse, colors).swapaxes(0, 1)
         ax.imshow(picture, origin="upper" if axis == 2 else "lower", interpolation="bilinear")

@@ -1,6 +1,6 @@
 """Slices of a scan with outlines, in radiological display: front up, the patient's right on the left."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,18 @@ OUTLINES: tuple[tuple[str, Any], ...] = (
     (PURPLE, "-"),
     (GREEN, (0, (4, 1, 1, 1))),
 )
+# Labels look alike in every picture of a case, whichever of them it has.
+LABEL_OUTLINES = dict(zip(("parenchymal", "ventricular", "subarachnoid"), OUTLINES, strict=False))
+
+
+def outline_looks(names: Iterable[str]) -> dict[str, tuple[str, Any]]:
+    """Color and dash of each outline: a label's own, or in order where other than labels are outlined."""
+    named = list(names)
+    if all(name in LABEL_OUTLINES for name in named):
+        return {name: LABEL_OUTLINES[name] for name in named}
+    return dict(zip(named, OUTLINES, strict=False))
+
+
 BRAIN_WINDOW = (0.0, 80.0)  # HU
 
 
@@ -85,7 +97,9 @@ def draw_slice(
         interpolation="bilinear",
     )
     handles = []
-    for (label, mask), (color, style) in zip((outlines or {}).items(), OUTLINES, strict=False):
+    looks = outline_looks(outlines or {})
+    for label, mask in (outlines or {}).items():
+        color, style = looks[label]
         _outline(ax, radiological(np.asarray(mask, dtype=bool), affine), color, style)
         handles.append(Line2D([], [], color=color, linestyle=style, linewidth=1.2, label=label))
     if sides:
@@ -176,7 +190,7 @@ def draw_montage(
         fig.suptitle(words, color="white", fontsize=8.5, fontweight="bold", x=0.01, ha="left")
     handles = [
         Line2D([], [], color=color, linestyle=style, linewidth=1.4, label=label)
-        for label, (color, style) in zip(masks, OUTLINES, strict=False)
+        for label, (color, style) in outline_looks(masks).items()
     ]
     if handles:
         fig.legend(handles=handles, loc="outside lower left", ncols=len(handles), labelcolor="white")
