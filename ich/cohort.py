@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import pandas as pd
@@ -303,8 +304,11 @@ def exclusions(cohort: pd.DataFrame) -> pd.DataFrame:
 
 def flow(cohort: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     """Flow of cases: stage, n, excluded (reasons with counts), branch (whether the stage is one of the splits)."""
-    reasons = cohort.loc[~cohort["included"], "reason"].value_counts()
-    excluded = "\n".join(f"{count} excluded: {str(reason)[:70]}" for reason, count in reasons.items())
+    told = cohort.loc[~cohort["included"], "reason"].astype("str")
+    reasons = told.str.replace(r"\d+(\.\d+)?", "…", regex=True).value_counts()  # one reason with other numbers is one
+    excluded = "\n".join(
+        f"{count} excluded: {shorten(str(reason), 90, placeholder=' …')}" for reason, count in reasons.items()
+    )
     rows = [
         {"stage": "cases found", "n": len(cohort), "excluded": excluded, "branch": False},
         {"stage": "cases included", "n": int(cohort["included"].sum()), "excluded": "", "branch": False},

@@ -20,7 +20,10 @@ def test_two_thousand_mutated_inputs_are_read_or_refused(tmp_path):
 
 def test_the_recorded_run_is_complete_and_without_findings():
     table = pd.read_csv(RECORDED)
-    assert table["inputs"].sum() >= 100_000
+    assert table.loc[table["mutations"] == "seeded", "inputs"].sum() >= 100_000
+    guided = table[table["mutations"].str.startswith("atheris")]
+    assert guided["inputs"].sum() >= 10_000
+    assert (guided["accepted"].sum() > 0) & (guided["refused"].sum() > 0)
     assert (table["accepted"] + table["refused"] == table["inputs"]).all()
     assert (table["findings"] == 0).all()
     assert table["longest_s"].max() < 5

@@ -1,9 +1,10 @@
 """The study at the paper's size, trained from several seeds on one cohort: what depends on the seed, beside the paper.
 
-    ich study paper --name seed1
-    cp -r reports/seed1 reports/seed2                       # the same cohort need not be rendered again
-    ich study paper --name seed2 --set training_seed=2 --resume
-    python tests/benchmarks/paper_seeds.py reports/seed1 reports/seed2 ...
+    ich study paper
+    cp -r reports/paper seed1
+    ich study paper --set training_seed=2 --resume          # the cohort is there already: 02 and all after it run again
+    cp -r reports/paper seed2
+    python tests/benchmarks/paper_seeds.py seed1 seed2 ...
 
 Reads finished runs; writes reports/checks/paper_seeds.csv: Dice by type, volume error by group and agreement of each
 seed, then their mean and its spread over seeds.

@@ -58,7 +58,7 @@ def run_reader(name: str, inputs: int, seed: int, work: Path) -> None:
     atheris.Fuzz()
 
 
-def main(total: int = 60_000, seed: int = 1, out: str = "reports/checks/fuzz.csv") -> int:
+def main(total: int = 20_000, seed: int = 1, out: str = "reports/checks/fuzz.csv") -> int:
     """Run every reader that takes bytes, add its counts to the table; 1 if there are findings."""
     rows, failed = [], 0
     with tempfile.TemporaryDirectory() as folder:
