@@ -305,9 +305,13 @@ def exclusions(cohort: pd.DataFrame) -> pd.DataFrame:
 def flow(cohort: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     """Flow of cases: stage, n, excluded (reasons with counts), branch (whether the stage is one of the splits)."""
     told = cohort.loc[~cohort["included"], "reason"].astype("str")
-    reasons = told.str.replace(r"\d+(\.\d+)?", "…", regex=True).value_counts()  # one reason with other numbers is one
+    kinds = told.str.replace(r"\d+(\.\d+)?", "…", regex=True)  # one reason with other numbers is one
+    reasons = [
+        (len(same), same.iloc[0] if len(set(same)) == 1 else str(kind))
+        for kind, same in told.groupby(kinds, sort=False)
+    ]
     excluded = "\n".join(
-        f"{count} excluded: {shorten(str(reason), 90, placeholder=' …')}" for reason, count in reasons.items()
+        f"{count} excluded: {shorten(reason, 90, placeholder=' …')}" for count, reason in sorted(reasons, reverse=True)
     )
     rows = [
         {"stage": "cases found", "n": len(cohort), "excluded": excluded, "branch": False},

@@ -140,3 +140,10 @@ def test_258_real_masks(shared_data, tmp_path):
     assert table["included"].all()
     # The list tells the patient of each scan, so that splits and intervals go by patient.
     assert table["patient_id"].nunique() == pd.read_csv(shared_data / "masks/hemseg/scans.csv")["patient_id"].nunique()
+
+
+def test_a_reason_with_other_numbers_is_one_reason_in_the_flow():
+    reasons = ["mask of 3 < 5 slices", "mask of 4 < 5 slices", "no image", None]
+    table = pd.DataFrame({"included": [False, False, False, True], "reason": reasons})
+    stages = cohort.flow(table, pd.DataFrame({"split": ["test"]}))
+    assert stages["excluded"].iloc[0] == "2 excluded: mask of … < … slices\n1 excluded: no image"
