@@ -86,7 +86,7 @@ def test_an_earlier_scan_is_compared_with(scans, weights, tmp_path):
     assert result["growth"]["change_ml"] == 0
     assert result["growth"]["by_error"] == 1
     assert json.loads((tmp_path / "out" / "case.json").read_text())["growth"]["expansion"] is False
-    assert "Expansion (over 6 ml or 33 %)" in (tmp_path / "out" / "case.html").read_text()
+    assert "Expansion of the total (over 6 ml or 33 %)" in (tmp_path / "out" / "case.html").read_text()
 
 
 def test_what_a_path_names(scans, tmp_path):
