@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, t, wilcoxon
 
 from ich.pairs import Pairs, flat, numbers, unique_ids, varies
-from ich.resampling import bootstrap_mean
+from ich.resampling import bootstrap_mean, wilson
 
 PAPER_EDGES_ML = (5.0, 25.0)  # Wang 2019
 CLINIC_EDGES_ML = (30.0, 60.0)
@@ -280,15 +280,6 @@ def mean_test(values: np.ndarray) -> float:
         return float("nan")
     ratio = float(values.mean()) / (float(values.std(ddof=1)) / math.sqrt(values.size))
     return 2 * float(t.sf(abs(ratio), values.size - 1))
-
-
-def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a proportion; NaN for n = 0. Source: Wilson, J Am Stat Assoc 1927;22:209."""
-    if n == 0:
-        return float("nan"), float("nan")
-    z = float(norm.ppf((1 + confidence) / 2))
-    center, spread = count + z**2 / 2, z * math.sqrt(count * (n - count) / n + z**2 / 4)
-    return max(0.0, (center - spread) / (n + z**2)), min(1.0, (center + spread) / (n + z**2))
 
 
 def percent_equivalence(pairs: Pairs, margin_percent: float) -> Equivalence | None:

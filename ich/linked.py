@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from ich.pairs import Pairs
 from ich.reliability import ccc_of_sums, icc_of_sums
-from ich.resampling import bca_interval, resampled_counts
+from ich.resampling import bca_interval, resampled_counts, wilson
 
 FEWEST = 3  # patients that an interval over patients can be had from
 NOT_KNOWN = (float("nan"), float("nan"))
@@ -122,6 +122,8 @@ def linked_intervals(
 ) -> dict[str, tuple[float, float]]:
     """BCa intervals over patients of concordance, ICC(A,1) and shares of cases: ccc_ci, icc_a1_ci, <share>_ci.
 
+    A share of none or of all cases has Wilson's interval for as many cases as there are patients.
+
     Parameters
     ----------
     shares : (n,) bool of each case by name.
@@ -141,4 +143,8 @@ def linked_intervals(
     total = units.sum(axis=0)
     resampled = statistics(resampled_counts(m, resampling.n_resamples, resampling.seed) @ units)
     ends = bca_interval(statistics(total[None])[0], resampled, statistics(total - units), confidence)
-    return {name: (float(low), float(high)) for name, (low, high) in zip(names, ends, strict=True)}
+    found = {name: (float(low), float(high)) for name, (low, high) in zip(names, ends, strict=True)}
+    for name, inside in shares.items():
+        if inside.all() or not inside.any():  # resamples of none or of all do not vary: as of one case a patient
+            found[f"{name}_ci"] = wilson(m if inside.all() else 0, m, confidence)
+    return found

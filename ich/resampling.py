@@ -1,5 +1,6 @@
-"""Bootstrap over patients: resampled counts, BCa intervals, the interval of a mean."""
+"""Bootstrap over patients: resampled counts, BCa intervals, the interval of a mean; and that of a proportion."""
 
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -67,6 +68,15 @@ def bca_interval(
     shares = norm.cdf(z0 + (z0 + z) / (1 - acceleration * (z0 + z)))
     ends = [np.quantile(resampled[:, m], shares[:, m]) for m in range(estimate.size)]
     return np.array(ends)
+
+
+def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a proportion; NaN for n = 0. Source: Wilson, J Am Stat Assoc 1927;22:209."""
+    if n == 0:
+        return float("nan"), float("nan")
+    z = float(norm.ppf((1 + confidence) / 2))
+    center, spread = count + z**2 / 2, z * math.sqrt(count * (n - count) / n + z**2 / 4)
+    return max(0.0, (center - spread) / (n + z**2)), min(1.0, (center + spread) / (n + z**2))
 
 
 def bootstrap_mean(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ich import calibration, model, train, training_slices
+from ich.trained import check_trained_on
 
 SETTINGS = model.Settings(pixel_mm=4.0, size=48, channels=(8, 16), strides=(2,))
 CPU = torch.device("cpu")
@@ -223,3 +224,13 @@ def test_mask_on_another_grid_names_the_case(discs, tmp_path):
     rows = cases[:1].assign(image=str(folder / "0.nii.gz"), reference_mask="m.nii.gz")
     with pytest.raises(ValueError, match=r"case 0: shape \(90, 90, 6\).*\(80, 90, 6\)"):
         training_slices.load_slices(rows, tmp_path, SETTINGS, CPU)
+
+
+def test_a_network_that_saw_other_cases_is_refused(discs):
+    folder, cases = discs
+    own, other = (training_slices.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:2], cases[1:3]))
+    check_trained_on({"training_data_sha256": training_slices.data_hash(own)}, own)
+    with pytest.raises(ValueError, match="trained on other slices than this run's training split"):
+        check_trained_on({"training_data_sha256": training_slices.data_hash(other)}, own)
+    with pytest.raises(ValueError, match="trained on other slices"):
+        check_trained_on({}, own)

@@ -82,7 +82,7 @@ def test_expansion_rule():
         False,
         False,
         True,
-        True,
+        False,  # from nothing a third more means nothing: 6 ml count
     ]
 
 

@@ -73,7 +73,7 @@ def test_command_refuses_changed_weights(ball, tmp_path, capsys):
 def test_card_quotes_the_committed_table():
     """Rows of the card's table are rows of reports/checks/weights.csv, rounded to two digits."""
     rows = list(csv.DictReader((ROOT / "reports" / "checks" / "weights.csv").read_text().splitlines()))
-    quoted = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([a-z_0-9.]+) \| (\d+) \| ([\d.]+) \|", CARD, re.MULTILINE)
+    quoted = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([a-z_0-9.]+) \| (\d+) \| (-?[\d.]+) \|", CARD, re.MULTILINE)
     assert len(quoted) == len(rows)
     for row, (group, stratum, quantity, n, value) in zip(rows, quoted, strict=True):
         assert (row["group"], row["stratum"], row["quantity"], row["n"]) == (group, stratum, quantity, n)
