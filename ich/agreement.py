@@ -23,6 +23,7 @@ from ich.comparison import (
     equivalence,
     hodges_lehmann,
     holm,
+    inside_margins,
     paired_absolute_errors,
     percent_equivalence,
     volume_group,
@@ -190,13 +191,7 @@ def panel(
         "notes": notes,
     }
     if owner is not None:
-        error = np.abs(pairs.difference)
-        shares = {
-            "within_5_ml": error <= 5,
-            "within_20_percent": error <= 0.2 * np.abs(y),
-            "within_margin_ml": error <= margin_ml,
-            "within_margin_percent": error <= margin_percent / 100 * np.abs(y),
-        }
+        shares = inside_margins(pairs, margin_ml, margin_percent)
         found |= linked_intervals(pairs, owner, shares, confidence, resampling) | {"icc_c1_ci": None}
         notes.append(
             f"{pairs.n} cases of {alone.n} patients: lines, correlations and volume classes take cases as independent"

@@ -154,11 +154,11 @@ def _limits(
     if owner is not None:
         found = linked_limits(values, owner, multiplier, confidence, resampling)
         bias_ci, lower_ci, upper_ci = (
-            (back(low), back(high)) for low, high in (found.bias_ci, found.lower_ci, found.upper_ci)
+            (back(low), back(high)) for low, high in (found.bias_ci, found.loa_lower_ci, found.loa_upper_ci)
         )
         return BlandAltman(
-            **common, n_patients=found.n_patients, sd=found.sd,
-            bias=back(found.bias), loa_lower=back(found.lower), loa_upper=back(found.upper),
+            **common, n_patients=found.n_subjects, sd=found.sd,
+            bias=back(found.bias), loa_lower=back(found.loa_lower), loa_upper=back(found.loa_upper),
             bias_ci=bias_ci, loa_lower_ci=lower_ci, loa_upper_ci=upper_ci,
             loa_lower_ci_approximate=NOT_KNOWN, loa_upper_ci_approximate=NOT_KNOWN,
         )  # fmt: skip

@@ -290,18 +290,23 @@ def percent_equivalence(pairs: Pairs, margin_percent: float) -> Equivalence | No
     return equivalence(100 * pairs.difference[usable] / pairs.mean[usable], margin_percent)
 
 
+def inside_margins(pairs: Pairs, margin_ml: float = 5.0, margin_percent: float = 20.0) -> dict[str, np.ndarray]:
+    """(n,) which pairs lie within 5 ml and 20 % of the reference, and within a run's own margins."""
+    error, reference = np.abs(pairs.difference), np.abs(pairs.reference)
+    return {
+        "within_5_ml": error <= 5,
+        "within_20_percent": error <= 0.2 * reference,
+        "within_margin_ml": error <= margin_ml,
+        "within_margin_percent": error <= margin_percent / 100 * reference,
+    }
+
+
 def within_margins(
     pairs: Pairs, margin_ml: float = 5.0, margin_percent: float = 20.0, confidence: float = 0.95
 ) -> dict:
-    """Shares within 5 ml and 20 % of the reference, and within a run's own margins, with Wilson intervals."""
-    error = np.abs(pairs.difference)
+    """Shares of `inside_margins` with Wilson intervals."""
     found: dict = {}
-    for name, inside in (
-        ("within_5_ml", error <= 5),
-        ("within_20_percent", error <= 0.2 * np.abs(pairs.reference)),
-        ("within_margin_ml", error <= margin_ml),
-        ("within_margin_percent", error <= margin_percent / 100 * np.abs(pairs.reference)),
-    ):
+    for name, inside in inside_margins(pairs, margin_ml, margin_percent).items():
         found[name] = float(inside.mean())
         found[f"{name}_ci"] = wilson(int(inside.sum()), pairs.n, confidence)
     return found

@@ -1,13 +1,13 @@
 """Several pairs of one patient: their differences resemble each other, so they count for less than as many patients."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ich.pairs import Pairs
+from ich.pairs import Pairs, flat
 from ich.reliability import ccc_of_sums, icc_of_sums
 from ich.resampling import bca_interval, resampled_counts, wilson
 
@@ -56,19 +56,31 @@ def mean_per_patient(values: np.ndarray, owner: np.ndarray | None) -> np.ndarray
 
 
 @dataclass(frozen=True)
-class Linked:
-    """Bias, SD and limits of differences of which patients have several; intervals are NaN below 3 patients."""
+class LinkedLimits:
+    """Limits from several pairs per subject whose true volume changed between them, as in follow-up scans.
 
-    n_patients: int
-    bias: float
-    between_sd: float  # of the patients' own bias; 0 where the estimate is negative
+    Intervals are NaN below 3 subjects.
+    """
+
+    n: int  # pairs
+    n_subjects: int
+    n_missing: int
+    bias: float  # mean over pairs
+    bias_ci: tuple[float, float]
+    between_sd: float  # of the subjects' own bias; 0 where the estimate is negative
     within_sd: float
     sd: float
-    lower: float
-    upper: float
-    bias_ci: tuple[float, float]
-    lower_ci: tuple[float, float]
-    upper_ci: tuple[float, float]
+    loa_lower: float
+    loa_upper: float
+    loa_lower_ci: tuple[float, float]
+    loa_upper_ci: tuple[float, float]
+    multiplier: float
+    confidence: float
+    n_resamples: int
+
+    def row(self) -> dict:
+        """Flat record for a table."""
+        return flat(asdict(self))
 
 
 def linked_limits(
@@ -77,12 +89,13 @@ def linked_limits(
     multiplier: float = 1.96,
     confidence: float = 0.95,
     resampling: Resampling = USUAL,
-) -> Linked:
+    n_missing: int = 0,
+) -> LinkedLimits:
     """Limits of agreement by one-way analysis of variance of the differences, with BCa intervals over patients.
 
     Parameters
     ----------
-    differences : (n,) on any scale. owner : (n,) patient of each, 0..m - 1.
+    differences : (n,) on any scale. owner : (n,) patient of each, 0..m - 1. n_missing : pairs without a difference.
 
     Source: Bland & Altman, J Biopharm Stat 2007;17:571, section 3.
     """
@@ -114,7 +127,12 @@ def linked_limits(
         found = bca_interval(estimate[:3], resampled[:, :3], statistics(total - units)[:, :3], confidence)
         ends = [(float(low), float(high)) for low, high in found]
     bias, lower, upper, sd, own, within = (float(value) for value in estimate)
-    return Linked(counts.size, bias, own, within, sd, lower, upper, *ends)
+    return LinkedLimits(
+        n=differences.size, n_subjects=counts.size, n_missing=n_missing, bias=bias, bias_ci=ends[0],
+        between_sd=own, within_sd=within, sd=sd, loa_lower=lower, loa_upper=upper,
+        loa_lower_ci=ends[1], loa_upper_ci=ends[2],
+        multiplier=multiplier, confidence=confidence, n_resamples=resampling.n_resamples,
+    )  # fmt: skip
 
 
 def linked_intervals(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from ich.bland_altman import bland_altman
-from ich.linked import Resampling, linked_limits
+from ich.linked import LinkedLimits, Resampling, linked_limits
 from ich.pairs import flat, numbers, pair
 
 
@@ -143,31 +143,6 @@ def repeated_limits(
     )
 
 
-@dataclass(frozen=True)
-class LinkedLimits:
-    """Limits from several pairs per subject whose true volume changed between them (follow-up scans)."""
-
-    n: int  # pairs
-    n_subjects: int
-    n_missing: int
-    bias: float  # mean over pairs
-    bias_ci: tuple[float, float]
-    between_sd: float  # of the subjects' own bias; 0 where the estimate is negative
-    within_sd: float
-    sd: float
-    loa_lower: float
-    loa_upper: float
-    loa_lower_ci: tuple[float, float]
-    loa_upper_ci: tuple[float, float]
-    multiplier: float
-    confidence: float
-    n_resamples: int
-
-    def row(self) -> dict:
-        """Flat record for a table."""
-        return flat(asdict(self))
-
-
 def linked_pairs(
     method: ArrayLike,
     reference: ArrayLike,
@@ -193,24 +168,8 @@ def linked_pairs(
     counts = np.bincount(owner)
     if counts.size < 3 or counts.max() < 2:
         raise ValueError(f"subjects: {counts.size} with at most {counts.max()} pairs, wanted 3 or more, some with two")
-    found = linked_limits(pairs.difference, owner, multiplier, confidence, Resampling(seed, n_resamples))
-    return LinkedLimits(
-        n=pairs.n,
-        n_subjects=counts.size,
-        n_missing=len(pairs.missing_ids),
-        bias=found.bias,
-        bias_ci=found.bias_ci,
-        between_sd=found.between_sd,
-        within_sd=found.within_sd,
-        sd=found.sd,
-        loa_lower=found.lower,
-        loa_upper=found.upper,
-        loa_lower_ci=found.lower_ci,
-        loa_upper_ci=found.upper_ci,
-        multiplier=multiplier,
-        confidence=confidence,
-        n_resamples=n_resamples,
-    )
+    resampling = Resampling(seed, n_resamples)
+    return linked_limits(pairs.difference, owner, multiplier, confidence, resampling, len(pairs.missing_ids))
 
 
 def reader_pairs(table: pd.DataFrame, readers: Sequence[str], **options) -> pd.DataFrame:

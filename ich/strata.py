@@ -13,7 +13,7 @@ from ich.bland_altman import (
     bland_altman_ratio,
     regression_limits,
 )
-from ich.comparison import equivalence, holm, mean_test, percent_equivalence, within_margins
+from ich.comparison import equivalence, holm, inside_margins, mean_test, percent_equivalence, within_margins
 from ich.linked import USUAL, Resampling, linked_intervals, owners, per_patient
 from ich.pairs import flat, only, or_note, pair
 from ich.reliability import concordance, correlations, intraclass
@@ -126,7 +126,8 @@ def _agreement_row(
         name: within[name] for name in ("within_5_ml", "within_5_ml_ci", "within_20_percent", "within_20_percent_ci")
     }
     if owner is not None:
-        shares = {"within_5_ml": error <= 5, "within_20_percent": error <= 0.2 * np.abs(y)}
+        inside = inside_margins(pairs)
+        shares = {name: inside[name] for name in ("within_5_ml", "within_20_percent")}
         row |= linked_intervals(pairs, owner, shares, confidence, resampling)
         notes.append(f"slope and correlations take {pairs.n} cases of {row['n_patients']} patients as independent")
     few = alone.n < 3
