@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch.optim import swa_utils
 
 from ich import checkpoint, distributed
 from ich.augment import Draws, augment
@@ -119,16 +120,6 @@ def absent_labels(slices: Slices, settings: Settings) -> list[str]:
     ]
 
 
-def _averaging(decay: float) -> Callable:
-    """Moving average whose memory grows to that of `decay`: a short training would end on half its first weights."""
-
-    def update(averaged: list[torch.Tensor], current: list[torch.Tensor], steps: torch.Tensor) -> None:
-        now = min(decay, (1 + int(steps)) / (10 + int(steps)))
-        torch.optim.swa_utils.get_ema_multi_avg_fn(now)(averaged, current, steps)
-
-    return update
-
-
 class BatchTooLarge(RuntimeError):
     """The memory of the device does not hold a batch; the checkpoint keeps the state before."""
 
@@ -202,7 +193,7 @@ def train(
     if start is not None:
         network.load_state_dict(start)
     # Averaged weights (EMA) generalize better than the last ones and cost one multiplication a step.
-    averaged = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=_averaging(recipe.ema_decay), use_buffers=True)
+    averaged = swa_utils.AveragedModel(network, use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     slices, blood, hardness = _drawn_from(slices, settings)
@@ -247,6 +238,8 @@ def train(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         schedule.step()
+        # The memory grows with the steps: a short training would end on half its first weights.
+        averaged.multi_avg_fn = swa_utils.get_ema_multi_avg_fn(min(recipe.ema_decay, step / (9 + step)))
         averaged.update_parameters(network)
         if recipe.hard_share > 0:
             poorly = torch.zeros(len(rows), device=device)
