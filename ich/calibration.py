@@ -4,6 +4,7 @@ Everything is fitted on the validation split and checked on the test split.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -55,7 +56,8 @@ def calibrate(
         predicted_ml.append(float(np.count_nonzero(mask, axis=(0, 1)) @ ml))
         uncertain_ml.append(float(uncertain[mine].sum()))
     reference_ml = case_volumes(slices.labels, slices).cpu().numpy()
-    return settings, volume_calibration(reference_ml, np.array(predicted_ml), np.array(uncertain_ml), level)
+    known = reference_ml, np.array(predicted_ml), np.array(uncertain_ml)
+    return settings, volume_calibration(*known, level, slices.patients)
 
 
 def fit_temperature(logits: torch.Tensor, blood: torch.Tensor, batch: int = 16) -> float:
@@ -90,18 +92,41 @@ def doubt(probability: torch.Tensor) -> torch.Tensor:
 
 
 def volume_calibration(
-    reference_ml: np.ndarray, predicted_ml: np.ndarray, uncertain_ml: np.ndarray, level: float = 0.9
+    reference_ml: np.ndarray,
+    predicted_ml: np.ndarray,
+    uncertain_ml: np.ndarray,
+    level: float = 0.9,
+    patients: Sequence[str] | None = None,
 ) -> dict:
-    """Split conformal half-width of the volume interval, in units of (uncertain volume + 0.5 ml).
+    """Conformal half-width of the volume interval, in units of (uncertain volume + 0.5 ml).
+
+    Parameters
+    ----------
+    patients : whose each of the n scans is; without it every scan is of another patient.
+
+    Returns
+    -------
+    level, n (scans), n_patients, factor (None where there are too few patients for this level), unit.
 
     Source: Lei et al., JASA 2018;113:1094, split conformal with residuals scaled by a difficulty estimate; the
-    difficulty here is the uncertain volume, the sum over voxels of p (1 - p) times their volume. With n validation
-    cases the quantile is the ceil((n + 1) * level)-th smallest; too few cases give None.
+    difficulty here is the uncertain volume, the sum over voxels of p (1 - p) times their volume. Scans of one patient
+    are not exchangeable with those of others: each of K patients weighs 1 / (K + 1), shared by the patient's scans, and
+    the factor is the smallest score up to which the weights add up to the level (Lee, Barber & Willett,
+    arXiv:2306.06342, hierarchical conformal prediction). With a scan each, that is the ceil((n + 1) * level)-th score.
     """
-    scores = np.sort(np.abs(np.asarray(reference_ml) - predicted_ml) / (np.asarray(uncertain_ml) + OFFSET_ML))
-    rank = math.ceil((len(scores) + 1) * level)
-    factor = float(scores[rank - 1]) if rank <= len(scores) else None
-    return {"level": level, "n": len(scores), "factor": factor, "unit": f"uncertain volume + {OFFSET_ML:g} ml"}
+    scores = np.abs(np.asarray(reference_ml) - predicted_ml) / (np.asarray(uncertain_ml) + OFFSET_ML)
+    owner = np.arange(len(scores)) if patients is None else pd.factorize(np.asarray(patients, dtype=object))[0]
+    if len(owner) != len(scores):
+        raise ValueError(f"patients: got {len(owner)} for {len(scores)} scans")
+    scans = np.bincount(owner)
+    order = np.argsort(scores)
+    reached = np.cumsum(1 / scans[owner[order]]) / (len(scans) + 1)
+    enough = np.flatnonzero(reached >= level - 1e-9)
+    factor = float(scores[order[enough[0]]]) if len(enough) else None
+    return {
+        "level": level, "n": len(scores), "n_patients": len(scans), "factor": factor,
+        "unit": f"uncertain volume + {OFFSET_ML:g} ml",
+    }  # fmt: skip
 
 
 def half_width_ml(uncertain_ml: float, calibration: dict) -> float | None:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, t, wilcoxon
 
 from ich.pairs import Pairs, flat, numbers, unique_ids, varies
-from ich.resampling import bootstrap_mean, wilson
+from ich.resampling import bootstrap_mean, share_interval, wilson
 
 PAPER_EDGES_ML = (5.0, 25.0)  # Wang 2019
 CLINIC_EDGES_ML = (30.0, 60.0)
@@ -317,11 +317,12 @@ def interval_coverage(table: pd.DataFrame, edges_ml: Sequence[float] = PAPER_EDG
 
     Parameters
     ----------
-    table : reference_ml, network_ml, network_low_ml, network_high_ml; rows without an interval are counted as missing.
+    table : reference_ml, network_ml, network_low_ml, network_high_ml, and patient_id where patients have several scans;
+        rows without an interval are counted as missing.
 
     Returns
     -------
-    group, n, n_missing, covered, coverage with its 95 % Wilson interval, and the median width in ml and relative to
+    group, n, n_missing, covered, coverage with its 95 % `share_interval`, and the median width in ml and relative to
     the volume that was predicted.
     """
     frame = table.assign(group=volume_group(table["reference_ml"], edges_ml).to_numpy())
@@ -333,7 +334,7 @@ def interval_coverage(table: pd.DataFrame, edges_ml: Sequence[float] = PAPER_EDG
         if len(known):
             inside = known["reference_ml"].between(known["network_low_ml"], known["network_high_ml"])
             width = known["network_high_ml"] - known["network_low_ml"]
-            low, high = wilson(int(inside.sum()), len(known))
+            low, high = share_interval(inside, known.get("patient_id"))
             row |= {"covered": int(inside.sum()), "coverage": inside.mean(), "ci_low": low, "ci_high": high}
             row |= {"median_width_ml": width.median(), "median_width_share": (width / known["network_ml"]).median()}
         rows.append(row)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from ich.pairs import Pairs, flat
 from ich.reliability import ccc_of_sums, icc_of_sums
-from ich.resampling import bca_interval, resampled_counts, wilson
+from ich.resampling import bca_interval, resampled_counts, share_interval
 
 FEWEST = 3  # patients that an interval over patients can be had from
 NOT_KNOWN = (float("nan"), float("nan"))
@@ -138,9 +138,8 @@ def linked_limits(
 def linked_intervals(
     pairs: Pairs, owner: np.ndarray, shares: dict[str, np.ndarray], confidence: float, resampling: Resampling
 ) -> dict[str, tuple[float, float]]:
-    """BCa intervals over patients of concordance, ICC(A,1) and shares of cases: ccc_ci, icc_a1_ci, <share>_ci.
-
-    A share of none or of all cases has Wilson's interval for as many cases as there are patients.
+    """Intervals over patients: BCa of concordance and ICC(A,1), `share_interval` of shares; ccc_ci, icc_a1_ci,
+    <share>_ci.
 
     Parameters
     ----------
@@ -152,17 +151,19 @@ def linked_intervals(
         return dict.fromkeys(names, NOT_KNOWN)
     center = pairs.reference.mean()  # keeps the sums of squares small
     x, y = pairs.method - center, pairs.reference - center
-    columns = [np.ones(pairs.n), x, y, x * x, y * y, x * y, *shares.values()]
+    columns = [np.ones(pairs.n), x, y, x * x, y * y, x * y]
     units = np.column_stack([np.bincount(owner, column) for column in columns])
 
     def statistics(sums: np.ndarray) -> np.ndarray:
-        return np.column_stack([ccc_of_sums(sums[:, :6]), icc_of_sums(sums[:, :6]), sums[:, 6:] / sums[:, :1]])
+        return np.column_stack([ccc_of_sums(sums), icc_of_sums(sums)])
 
+    seed, n_resamples = resampling
     total = units.sum(axis=0)
-    resampled = statistics(resampled_counts(m, resampling.n_resamples, resampling.seed) @ units)
+    resampled = statistics(resampled_counts(m, n_resamples, seed) @ units)
     ends = bca_interval(statistics(total[None])[0], resampled, statistics(total - units), confidence)
-    found = {name: (float(low), float(high)) for name, (low, high) in zip(names, ends, strict=True)}
-    for name, inside in shares.items():
-        if inside.all() or not inside.any():  # resamples of none or of all do not vary: as of one case a patient
-            found[f"{name}_ci"] = wilson(m if inside.all() else 0, m, confidence)
-    return found
+    found = [(float(low), float(high)) for low, high in ends]
+    found += [
+        share_interval(inside, owner, seed=seed, n_resamples=n_resamples, confidence=confidence)
+        for inside in shares.values()
+    ]
+    return dict(zip(names, found, strict=True))

@@ -1,4 +1,4 @@
-"""Bootstrap over patients: resampled counts, BCa intervals, the interval of a mean; and that of a proportion."""
+"""Bootstrap over patients: resampled counts, BCa intervals, the interval of a mean; and those of a proportion."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -77,6 +77,29 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     z = float(norm.ppf((1 + confidence) / 2))
     center, spread = count + z**2 / 2, z * math.sqrt(count * (n - count) / n + z**2 / 4)
     return max(0.0, (center - spread) / (n + z**2)), min(1.0, (center + spread) / (n + z**2))
+
+
+def share_interval(
+    inside: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    seed: int = 0,
+    n_resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Interval of the share of cases (n,) that are inside: Wilson's where each case is a patient's only one.
+
+    Where patients have several, BCa over patients; resamples of none or of all cases do not vary, so those shares have
+    Wilson's interval for as many cases as there are patients.
+    """
+    found = np.asarray(inside, dtype=bool)
+    n, count = found.size, int(found.sum())
+    n_patients = n if patients is None else int(pd.Series(np.asarray(patients, dtype=object)).nunique())
+    if n_patients == n or count in (0, n):
+        return wilson(n_patients if count == n else count, n_patients, confidence)
+    return bootstrap_mean(
+        found.astype(float), patients, seed=seed, n_resamples=n_resamples, confidence=confidence
+    ).mean_ci
 
 
 def bootstrap_mean(

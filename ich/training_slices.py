@@ -3,8 +3,9 @@
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -44,6 +45,7 @@ class Slices:
     voxel_ml : (N,) volume of one network pixel times its slice's weight.
     case_ids : the cases in order.
     device : where the network computes, which may not be where the slices lie.
+    patients : whose each case is; None where every case is of another patient.
     """
 
     hu: torch.Tensor
@@ -53,6 +55,7 @@ class Slices:
     voxel_ml: torch.Tensor
     case_ids: tuple[str, ...]
     device: torch.device
+    patients: tuple[str, ...] | None = None
 
     def hu_of(self, rows: torch.Tensor) -> torch.Tensor:
         """(B, 2 * neighbors + 1, H, W) float32 HU of slices (B,) and their neighbors, on `device`."""
@@ -111,9 +114,9 @@ def load_cases(cases: pd.DataFrame, folder: Path, settings: Settings, jobs: int 
 
 
 def load_slices(cases: pd.DataFrame, folder: Path, settings: Settings, device: torch.device, jobs: int = 2) -> Slices:
-    """The slices of `load_cases` on a device."""
-    loaded = load_cases(cases, folder, settings, jobs)
-    return side_by_side(loaded, settings, device)
+    """The slices of `load_cases` on a device, and whose they are where `cases` has patient_id."""
+    slices = side_by_side(load_cases(cases, folder, settings, jobs), settings, device)
+    return replace(slices, patients=tuple(cases["patient_id"])) if "patient_id" in cases else slices
 
 
 def side_by_side(cases: Mapping[str, Seen], settings: Settings, device: torch.device) -> Slices:
@@ -139,7 +142,9 @@ def joined(
         voxel_ml[rows] = torch.from_numpy(seen.voxel_ml)
     neighbors = [neighbor_index(n, settings.neighbors) + int(s) for n, s in zip(lengths, starts, strict=False)]
     case = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
-    parts = {"hu": hu, "labels": labels, "neighbors": torch.cat(neighbors), "case": case, "voxel_ml": voxel_ml}
+    parts: dict[str, Any] = {
+        "hu": hu, "labels": labels, "neighbors": torch.cat(neighbors), "case": case, "voxel_ml": voxel_ml,
+    }  # fmt: skip
     size, free = sum(part.nbytes for part in parts.values()), free_bytes(device)
     if size > free / 2:
         warnings.warn(

@@ -35,6 +35,35 @@ def test_conformal_factor_is_an_order_statistic():
     assert calibration.volume_interval(5.0, 1.0, few) is None
 
 
+def test_scans_of_one_patient_share_its_weight():
+    # Four patients weigh 1/5 each, a in three scans: scores 2, 3, 4 and 5 reach 2/3, the others 4/5.
+    error, patients = np.array([9.0, 9.0, 3.0, 2.0, 4.0, 5.0]), list("aaabcd")
+    found = calibration.volume_calibration(error, error * 0, np.full(6, 0.5), 0.65, patients)
+    assert (found["factor"], found["n"], found["n_patients"]) == (5.0, 6, 4)
+    assert calibration.volume_calibration(error, error * 0, np.full(6, 0.5), 0.75, patients)["factor"] == 9.0
+    assert calibration.volume_calibration(error, error * 0, np.full(6, 0.5), 0.85, patients)["factor"] is None
+    with pytest.raises(ValueError, match="got 2 for 6 scans"):
+        calibration.volume_calibration(error, error * 0, error, patients=["a", "b"])
+
+
+def test_intervals_hold_for_new_patients_where_some_are_scanned_often():
+    """Patients differ in how far the network is off, and those it is best at are scanned most: weighing scans alike
+    would make intervals too narrow for the next patient (Lee, Barber & Willett)."""
+    rng = np.random.default_rng(5)
+    held: dict[bool, list] = {True: [], False: []}
+    for _ in range(400):
+        spread = rng.uniform(0.2, 3, 31)
+        scans = np.where(spread < 1, 8, 1)
+        error = [np.abs(rng.normal(0, each, n)) for each, n in zip(spread, scans, strict=True)]
+        known, patients = np.concatenate(error[:-1]), np.repeat(np.arange(30), scans[:-1])
+        for weighed in held:
+            owner = patients if weighed else None
+            factor = calibration.volume_calibration(known, known * 0, known * 0 + 0.5, 0.9, owner)["factor"]
+            held[weighed].append(np.mean(error[-1] <= factor))
+    assert 0.89 < np.mean(held[True]) < 0.94
+    assert np.mean(held[False]) < 0.86
+
+
 def test_interval_grows_with_doubt_and_ends_at_zero():
     known = {"level": 0.9, "n": 20, "factor": 2.0}
     assert calibration.volume_interval(10.0, 0.5, known) == (8.0, 12.0)

@@ -201,3 +201,13 @@ def test_coverage_of_intervals_by_volume_group():
     assert found.loc["5-25", "median_width_share"] == pytest.approx(0.3)
     # Wilson's interval of 4 in 5: Newcombe RG. Stat Med 1998;17:857, by its formula.
     assert found.loc["all", ["ci_low", "ci_high"]].tolist() == pytest.approx([0.3755, 0.9638], abs=1e-4)
+
+
+def test_coverage_of_patients_scanned_twice_is_no_surer_than_that_of_patients_scanned_once():
+    once = pd.DataFrame({"reference_ml": [10.0] * 12, "network_ml": 10.0, "network_low_ml": [9.0] * 9 + [11.0] * 3})
+    once = once.assign(network_high_ml=20.0, patient_id=[str(n) for n in range(12)])
+    twice = pd.concat([once, once])
+    first, both = (interval_coverage(table).set_index("group").loc["all"] for table in (once, twice))
+    assert both["coverage"] == first["coverage"] == 0.75
+    width = first["ci_high"] - first["ci_low"]
+    assert both["ci_high"] - both["ci_low"] == pytest.approx(width, rel=0.15)

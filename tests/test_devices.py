@@ -8,7 +8,7 @@ from ich import model, train, training_slices
 from ich.augment import Draws, augment
 from ich.model import Settings
 from ich.phantom import make_case
-from ich.predict import Weights, predict
+from ich.predict import Weights, predict, processes
 from ich.scan import Scan
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
@@ -38,6 +38,13 @@ def test_half_precision_marks_what_single_precision_does(case, monkeypatch):
     half = marked(case, "cpu")
     monkeypatch.setattr(model, "autocast_dtype", lambda device: torch.float32)
     agree(half, marked(case, "cpu"))
+
+
+@pytest.mark.parametrize(("free", "jobs", "expected"), [(80e9, 8, 8), (8.1e9, 8, 4), (8.1e9, 2, 2), (0.5e9, 8, 1)])
+def test_as_many_processes_share_a_gpu_as_its_memory_has_room_for(monkeypatch, free, jobs, expected):
+    monkeypatch.setattr("ich.predict.free_bytes", lambda device: free)
+    assert processes("cuda", jobs) == expected
+    assert processes("cpu", jobs) == jobs
 
 
 @needs_gpu
