@@ -25,6 +25,8 @@ from ich.series import choose_series
 from ich.tables import LABELS
 from ich.widgets import SliceViewer
 
+SIMULATED = "The scan is simulated: it is of no patient."
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -64,6 +66,9 @@ def warnings_for(scan: Scan, prediction: Prediction, weights: "Weights", limits:
     return found
 
 
+SIMULATED = "The scan is simulated: it is of no patient."
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """A scan, what the network marked on it, ABC/2, and the content of case.json:
@@ -91,13 +96,18 @@ def _for_abc2(labels: np.ndarray) -> tuple[str, np.ndarray]:
 
 
 def analyze(
-    scan_path: Path, weights: Path | Weights = SHIPPED_WEIGHTS, device: str = "auto", earlier: Path | None = None
+    scan_path: Path,
+    weights: Path | Weights = SHIPPED_WEIGHTS,
+    device: str = "auto",
+    earlier: Path | None = None,
+    simulated: bool = False,
 ) -> Case:
     """Mark and measure blood on one NIfTI file or DICOM folder.
 
     Parameters
     ----------
     earlier : an earlier scan of the same patient, to be compared with.
+    simulated : the scan is, which the first warning says then.
 
     Raises
     ------
@@ -130,7 +140,7 @@ def analyze(
         "tilt_deg": grid.tilt_deg,
         "weights": {key: card.get(key) for key in ("sha256", "trained_on", "simulated", "best_step", "use")},
         "novelty": loaded.familiar.distance(prediction.embedding) / loaded.familiar.limit if loaded.familiar else None,
-        "warnings": warnings_for(scan, prediction, loaded),
+        "warnings": [SIMULATED] * simulated + warnings_for(scan, prediction, loaded),
     }
     return Case(scan, prediction, variants.whole, content)
 

@@ -26,7 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("ICH_DEBUG"):
             raise
-        print(f"ich {options.name_of_command}: {error}", file=sys.stderr)
+        missing = isinstance(error, FileNotFoundError) and error.filename
+        what = f"{error.filename}: no such file or folder" if missing else error
+        print(f"ich {options.name_of_command}: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"ich {options.name_of_command}: interrupted", file=sys.stderr)

@@ -202,3 +202,9 @@ def test_masks_that_share_no_name_are_told_before_anything_runs(masks, capsys):
     assert main(["evaluate", *folders, "--out", str(masks / "out")]) == 2
     assert "1 references (007, ...), 1 predictions (seven, ...)" in capsys.readouterr().err
     assert not (masks / "out").exists()
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path, capsys):
+    arguments = ["--reference", "a", "--method", "b", "--out", str(tmp_path / "out.json")]
+    assert main(["agree", str(tmp_path / "none.csv"), *arguments]) == 2
+    assert "none.csv: no such file or folder" in capsys.readouterr().err

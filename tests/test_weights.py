@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ich import model
-from ich.case import segment
+from ich.case import analyze, segment
 from ich.grid import Grid
 from ich.scan import write_scan
 
@@ -49,6 +49,12 @@ def test_segment_uses_them_by_default_and_says_what_they_are(ball, tmp_path):
     page = (tmp_path / "out" / "case.html").read_text()
     assert "Research use only" in page
     assert "trained on simulated CT only" in page
+
+
+def test_a_simulated_scan_is_said_to_be_one(ball):
+    for simulated in (True, False):
+        warned = analyze(ball, simulated=simulated).content["warnings"]
+        assert ("of no patient" in warned[0]) == simulated
 
 
 def test_command_segments_with_them(ball, tmp_path, capsys):
