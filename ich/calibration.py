@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 
 from ich.components import drop_specks
-from ich.model import Settings, blood_probability, channels, logits_of
+from ich.model import Settings, blood_probability, channels, largest, logits_of
 from ich.train import case_volumes
 from ich.training_slices import Slices
 
@@ -36,14 +36,18 @@ def calibrate(
     settings : with the temperature found.
     calibration : of `volume_calibration`, for masks made with these settings at the network's resolution.
     """
-    parts = []
+    # Filled in place, where the network computes: a list and its concatenation would take the memory twice.
+    shape = (len(slices.hu), settings.classes, settings.size, settings.size)
+    logits, filled = torch.empty(shape, dtype=torch.float16, device=slices.device), 0
     for stack in slices.hu_batches(batch):
-        parts.append(logits_of(network, channels(stack, settings), settings).half().cpu())
-    logits, blood = torch.cat(parts), (slices.labels > 0).cpu()
+        logits[filled : filled + len(stack)] = logits_of(network, channels(stack, settings), settings)
+        filled += len(stack)
+    blood = (slices.labels > 0).to(slices.device)
     settings = replace(settings, temperature=fit_temperature(logits, blood, batch))
-    found = logits.argmax(1).to(torch.uint8).numpy()
-    probability = torch.cat([blood_probability(part.float(), settings).half() for part in logits.split(batch)])
-    doubts = torch.cat([doubt(part.float()) for part in probability.split(batch)])
+    found = torch.cat([largest(part) for part in logits.split(batch)]).cpu().numpy()
+    chances = [blood_probability(part.float(), settings).half() for part in logits.split(batch)]
+    doubts = torch.cat([doubt(part.float()) for part in chances]).cpu()
+    probability = torch.cat(chances).cpu()
     case, voxel_ml = slices.case.cpu(), slices.voxel_ml.cpu()
     uncertain = doubts * voxel_ml
     predicted_ml, uncertain_ml = [], []
@@ -52,7 +56,9 @@ def calibrate(
         mask, ml = np.moveaxis(found[mine.numpy()], 0, -1), voxel_ml[mine].numpy()
         if settings.smallest_ml > 0 or settings.certain_ml > 0:
             sure = np.moveaxis(probability[mine].numpy(), 0, -1)
-            drop_specks(mask, ml, settings.smallest_ml, sure, settings.certain_ml, settings.certain)
+            drop_specks(
+                mask, ml, settings.smallest_ml, sure, settings.certain_ml, settings.certain, settings.certain_beside
+            )
         predicted_ml.append(float(np.count_nonzero(mask, axis=(0, 1)) @ ml))
         uncertain_ml.append(float(uncertain[mine].sum()))
     reference_ml = case_volumes(slices.labels, slices).cpu().numpy()
@@ -75,12 +81,12 @@ def fit_temperature(logits: torch.Tensor, blood: torch.Tensor, batch: int = 16) 
         return 1.0  # nothing to tell apart
 
     def loss(log_temperature: float) -> float:
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=logits.device)
         for part, target in zip(logits.split(batch), blood.split(batch), strict=True):
             scaled = part.float() / math.exp(log_temperature)
             logit = scaled[:, 1:].logsumexp(1) - scaled[:, 0]
-            total += float(F.binary_cross_entropy_with_logits(logit, target.float(), reduction="sum"))
-        return total
+            total += F.binary_cross_entropy_with_logits(logit, target.float(), reduction="sum")
+        return float(total)
 
     span = math.log(HOTTEST)
     return round(math.exp(minimize_scalar(loss, bounds=(-span, span), method="bounded", options={"xatol": 1e-3}).x), 3)

@@ -87,6 +87,7 @@ def drop_specks(
     probability: np.ndarray | None = None,
     certain_ml: float = 0.0,
     certain: float = 0.0,
+    certain_beside: float = 1.0,
 ) -> None:
     """Unmark, in place, connected blood that is too small, or small and not certain; an empty mask stays empty.
 
@@ -96,18 +97,23 @@ def drop_specks(
     ----------
     labels : (I, J, K) of labels, 0 where there is no blood. voxel_ml : (K,) volume of a voxel of each slice.
     smallest_ml : below it no connected blood stays.
-    probability : (I, J, K) of blood. Below `certain_ml` connected blood stays if the mean is `certain` or more.
+    probability : (I, J, K) of blood. Below `certain_ml` connected blood stays if the mean is `certain` or more, or
+        `certain_beside` or more in a scan that shows other blood for certain: thin blood in sulci falls into pieces.
     """
     box = bounding_box(labels > 0)
     parts, found = label_components(labels[box] > 0)
-    for number, part in enumerate(found, start=1):
-        inside = parts[part] == number
-        volume_ml = voxel_ml[box[2]][part[2]] @ np.count_nonzero(inside, axis=(0, 1))
-        doubtful = volume_ml < certain_ml and (
-            probability is not None and probability[box][part][inside].mean(dtype=float) < certain
-        )
-        if volume_ml < smallest_ml or doubtful:
-            labels[box][part][inside] = 0
+    volumes, means = np.zeros(len(found)), np.ones(len(found))
+    for number, part in enumerate(found):
+        inside = parts[part] == number + 1
+        volumes[number] = voxel_ml[box[2]][part[2]] @ np.count_nonzero(inside, axis=(0, 1))
+        if probability is not None and volumes[number] < certain_ml:
+            means[number] = probability[box][part][inside].mean(dtype=float)
+    large = volumes >= smallest_ml
+    sure = large & (means >= certain)
+    kept = large & (means >= min(certain, certain_beside)) if sure.any() else sure
+    for number in np.flatnonzero(~kept):
+        part = found[number]
+        labels[box][part][parts[part] == number + 1] = 0
 
 
 def _join(starts, stops, line, plane):

@@ -39,6 +39,7 @@ class Settings:
     classes : background, parenchymal, ventricular, subarachnoid.
     smallest_ml : connected blood below this volume is not marked.
     certain_ml, certain : connected blood below this volume is marked if its mean probability is `certain` or more.
+    certain_beside : the same in a scan that shows other blood for certain.
     mirrored : the network also sees the mirror image, and the mean of both answers counts.
     temperature : what logits are divided by before they are read as probabilities; masks do not depend on it.
     members : networks whose mean logits count.
@@ -55,6 +56,7 @@ class Settings:
     smallest_ml: float = 0.0
     certain_ml: float = 0.0
     certain: float = 0.0
+    certain_beside: float = 1.0
     mirrored: bool = False
     temperature: float = 1.0
     members: int = 1

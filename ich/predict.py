@@ -139,8 +139,9 @@ def predict(
             probability[(*box, where)] = blood_probability(native, settings).permute(1, 2, 0).cpu().numpy()
     if settings.smallest_ml > 0 or settings.certain_ml > 0:
         drop_specks(
-            labels, scan.grid.voxel_ml, settings.smallest_ml, probability, settings.certain_ml, settings.certain
-        )
+            labels, scan.grid.voxel_ml, settings.smallest_ml, probability, settings.certain_ml, settings.certain,
+            settings.certain_beside,
+        )  # fmt: skip
     by_label = {label: scan.grid.volume_ml(labels == label) for label in range(1, settings.classes)}
     pixel_ml = float(np.prod(scan.grid.spacing_mm)) * np.prod(view.extent) / settings.size**2 / 1000
     uncertain_ml = float(uncertain.cpu().numpy() @ scan.grid.slice_weights_mm) * pixel_ml
@@ -199,7 +200,10 @@ def _predict_case(model_folder: Path, device: str, case: dict, folder: Path) -> 
         scan = read_scan(folder / str(case["image"]))
     except (ScanError, OSError) as error:
         return _failed(case, str(error))
-    result = predict(weights.network, weights.settings, scan, with_probability=True)
+    try:
+        result = predict(weights.network, weights.settings, scan, with_probability=True)
+    except torch.OutOfMemoryError as error:
+        return _failed(case, f"{scan.hu.shape} voxels do not fit into the memory of the device: {error}")
     write_mask(folder / path, result.labels, scan.grid)
     familiar = weights.familiar
     row = {

@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from ich import phantom, train, trained, variety
 from ich.atomic import replacing
-from ich.model import Settings, build_network
+from ich.model import Settings, build_network, choose_device
 from ich.train import Recipe
 from ich.training_slices import Seen, Slices, as_seen, joined
 
 SETTINGS = Settings(pixel_mm=1.125, size=192, channels=(24, 48, 96, 160, 160), strides=(2, 2, 2, 2))
 # How the trained network is used; chosen on simulated cases of the validation seed.
-AFTERWARDS: dict = {"mirrored": True, "smallest_ml": 0.1, "certain_ml": 1.0, "certain": 0.9}
+AFTERWARDS: dict = {"mirrored": True, "smallest_ml": 0.1, "certain_ml": 1.0, "certain": 0.9, "certain_beside": 0.8}
 RECIPE = Recipe(
     steps=11000,
     batch_size=10,
@@ -74,7 +74,7 @@ def _render(source: Source, folder: Path, settings: Settings) -> Path:
 
 
 def render_slices(chosen: list[Source], folder: Path, settings: Settings, jobs: int = 1) -> Slices:
-    """The slices of these cases; each case is rendered once and kept in `folder`.
+    """The slices of these cases, on the first GPU where there is one; each case is rendered once and kept in `folder`.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def render_slices(chosen: list[Source], folder: Path, settings: Settings, jobs: 
         with np.load(path) as case:
             lengths.append(len(case["voxel_ml"]))
     cases = (_read(path) for path in paths)
-    return joined(cases, [source.name for source in chosen], lengths, settings, torch.device("cpu"))
+    return joined(cases, [source.name for source in chosen], lengths, settings, choose_device())
 
 
 def _read(path: Path) -> Seen:

@@ -167,6 +167,20 @@ def test_small_blood_stays_only_if_it_is_certain():
     assert labels[36:39, 2:5, 1].all(), "small and certain"
 
 
+@pytest.mark.parametrize(("other", "stays"), [(0.95, True), (0.85, False), (None, False)])
+def test_small_blood_stays_beside_blood_that_is_certain(other, stays):
+    from ich.components import drop_specks
+
+    _, grid = head((40, 40, 4), (1.0, 1.0))
+    labels, probability = np.zeros((40, 40, 4), np.uint8), np.zeros((40, 40, 4), np.float16)
+    for place, sure in ((2, 0.85), (15, 0.7), (28, other)):  # 0.5 ml each, far from each other
+        labels[place : place + 10, 2:12, 1] = sure is not None
+        probability[place : place + 10, 2:12, 1] = sure or 0
+    drop_specks(labels, grid.voxel_ml, 0.1, probability, certain_ml=1.0, certain=0.9, certain_beside=0.8)
+    assert labels[2:12, 2:12, 1].all() == stays
+    assert not labels[15:25].any(), "too doubtful even so"
+
+
 @pytest.mark.parametrize(("start", "extent"), [((-20, 7), (300, 260)), ((40, -3), (90, 128)), ((5, 60), (128, 200))])
 def test_a_box_is_brought_back_as_the_whole_would_be(start, extent):
     """Beside torch's own interpolation of the whole picture, cut to the image."""
