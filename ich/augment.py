@@ -44,7 +44,7 @@ def augment(
     """
     angle = draws.uniform(-0.3, 0.3)
     scale = draws.uniform(0.88, 1.12)
-    mirror = torch.where(draws.uniform(0, 1) < 0.5, -1.0, 1.0)
+    mirror = 1 - 2 * (draws.uniform(0, 1) < 0.5).float()
     theta = torch.zeros(len(stack), 2, 3, device=stack.device)
     # grid_sample's x is the last axis (front to back), y the one from side to side, which may be mirrored
     theta[:, 0, 0] = torch.cos(angle) / scale

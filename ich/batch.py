@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from ich.case import segment
 from ich.model import SHIPPED_WEIGHTS
@@ -102,6 +103,8 @@ def _segment(scan: Path, out: Path, name: str, weights: Path, device: str) -> di
     try:
         row = _row(segment(scan, out / name, ready(weights, device)))
         return {"case": name} | row | {"mask_sha256": file_hash(out / name / "mask.nii.gz")}
+    except torch.AcceleratorError:
+        raise  # the device is of no use to this process any more: later scans would fail for no fault of theirs
     except (ScanError, OSError, ValueError, RuntimeError) as error:
         return {"case": name, "reason": str(error).replace(str(scan), name)}
 

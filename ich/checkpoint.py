@@ -8,10 +8,12 @@ import torch
 
 from ich.atomic import replacing
 
+FORMAT = 2  # of the state
+
 
 def fingerprint(*parts: object) -> str:
-    """SHA-256 of what makes a training the same one: settings, recipe, data."""
-    return hashlib.sha256(json.dumps([repr(part) for part in parts]).encode()).hexdigest()
+    """SHA-256 of what makes a training the same one: settings, recipe, data, and how its state is written."""
+    return hashlib.sha256(json.dumps([FORMAT, *(repr(part) for part in parts)]).encode()).hexdigest()
 
 
 def save(path: Path, state: dict, mark: str) -> None:

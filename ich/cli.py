@@ -26,8 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("ICH_DEBUG"):
             raise
-        missing = isinstance(error, FileNotFoundError) and error.filename
-        what = f"{error.filename}: no such file or folder" if missing else error
+        what: object = error
+        if isinstance(error, FileNotFoundError) and error.filename:
+            what = f"{error.filename}: no such file or folder"
         print(f"ich {options.name_of_command}: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -73,6 +73,13 @@ def summed(values: torch.Tensor) -> torch.Tensor:
     return values if share().world == 1 else _Sum.apply(values)
 
 
+def of_the_first(values: torch.Tensor) -> torch.Tensor:
+    """The first process's values in every process, in place."""
+    if share().world > 1:
+        dist.broadcast(values, 0)
+    return values
+
+
 def average_gradients(network: torch.nn.Module) -> None:
     """Make every process's gradients the mean over processes.
 

@@ -31,7 +31,7 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
     dice = (2 * both + 1) / (found + wanted + 1)
     present = wanted > 0
     # A sum that leaves absent labels out, not an `if`: asking whether any is present would make a GPU wait.
-    mean_dice = torch.where(present, dice, 0).sum() / present.sum().clamp(min=1)
+    mean_dice = (dice * present).sum() / present.sum().clamp(min=1)
     return cross_entropy + present.any() - mean_dice
 
 

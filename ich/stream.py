@@ -7,11 +7,14 @@ from multiprocessing import get_context
 from typing import Self
 
 import torch
+from joblib import effective_n_jobs
 
+from ich.distributed import share
 from ich.model import Settings
 from ich.phantom import make_case
 from ich.training_slices import Seen, Slices, as_seen, side_by_side
 
+MOST_JOBS = 8  # processes that render for a GPU
 FIRST_SEED = 10**6  # of streams: far from the seeds of cohorts, so that no tested patient is trained on
 
 
@@ -88,7 +91,9 @@ def embedded_stream(
     seed : of the simulated patients. size : pixels on a side of their scans.
     """
     render = partial(embedded_case, seed, settings, size, str(device))
-    return Stream(render, cases, -(-cases // 2), settings, device, base)
+    # A GPU trains on cases faster than one process can render them.
+    jobs = 1 if device.type == "cpu" else max(1, min(MOST_JOBS, effective_n_jobs(-1) // share().world))
+    return Stream(render, cases, -(-cases // 2), settings, device, base, jobs)
 
 
 def _one_thread() -> None:

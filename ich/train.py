@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch.optim import swa_utils
 
 from ich import checkpoint, distributed
 from ich.augment import Draws, augment
@@ -120,6 +120,11 @@ def absent_labels(slices: Slices, settings: Settings) -> list[str]:
     ]
 
 
+def _floats(network: torch.nn.Module) -> list[torch.Tensor]:
+    """Weights, and means and variances of batch normalization."""
+    return [each.detach() for each in (*network.parameters(), *network.buffers()) if each.is_floating_point()]
+
+
 class BatchTooLarge(RuntimeError):
     """The memory of the device does not hold a batch; the checkpoint keeps the state before."""
 
@@ -193,7 +198,7 @@ def train(
     if start is not None:
         network.load_state_dict(start)
     # Averaged weights (EMA) generalize better than the last ones and cost one multiplication a step.
-    averaged = swa_utils.AveragedModel(network, use_buffers=True)
+    averaged = deepcopy(network)
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     slices, blood, hardness = _drawn_from(slices, settings)
@@ -223,7 +228,8 @@ def train(
     since = 0
     for step in range(first, recipe.steps + 1):
         network.train()
-        rows = _batch(slices, recipe, blood, hardness, random)
+        # A GPU's sums may differ in the last bit from those of the next, and with them what is drawn.
+        rows = distributed.of_the_first(_batch(slices, recipe, blood, hardness, random))
         own = rows[mine]
         stack, labels = augment(
             slices.hu_of(own), slices.labels_of(own), Draws(random, len(rows), mine), recipe.scanner_share
@@ -238,9 +244,10 @@ def train(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         schedule.step()
-        # The memory grows with the steps: a short training would end on half its first weights.
-        averaged.multi_avg_fn = swa_utils.get_ema_multi_avg_fn(min(recipe.ema_decay, step / (9 + step)))
-        averaged.update_parameters(network)
+        # The memory grows with the steps: a short training would end on half its first weights. torch's AveragedModel
+        # copies its own count of steps to the device at each of them, which a GPU has to wait for.
+        decay = min(recipe.ema_decay, step / (9 + step)) if step > 1 else 0.0
+        torch._foreach_lerp_(_floats(averaged), _floats(network), 1 - decay)
         if recipe.hard_share > 0:
             poorly = torch.zeros(len(rows), device=device)
             poorly[mine] = slice_loss(logits.detach(), labels)
@@ -248,13 +255,14 @@ def train(
         running += loss.detach()
         # Kept on the device and looked at when validating: asking each step would make a GPU wait.
         newly = (broken == 0) & ~loss.detach().isfinite()
-        broken, broken_rows = torch.where(newly, step, broken), torch.where(newly, rows, broken_rows)
+        broken, broken_rows = broken + newly * step, torch.where(newly, rows, broken_rows)
         since += 1
         if step % recipe.validate_every == 0 or step == recipe.steps:
             if int(broken):
                 names = sorted({slices.case_ids[int(number)] for number in slices.case[broken_rows.cpu()]})
                 raise LossNotFinite(f"loss was not finite at step {int(broken)}, batch of cases {', '.join(names)}")
-            score = validate(averaged.module, validation, settings)
+            scored = torch.tensor(validate(averaged, validation, settings), dtype=torch.float64, device=device)
+            score = float(distributed.of_the_first(scored))
             row = {
                 "step": step,
                 "loss": float(running) / since,
@@ -268,7 +276,7 @@ def train(
             since = 0
             if score > best:
                 best = score
-                best_state = {name: value.clone() for name, value in averaged.module.state_dict().items()}
+                best_state = {name: value.clone() for name, value in averaged.state_dict().items()}
             if checkpoint_file and step < recipe.steps:
                 state = {name: part.state_dict() for name, part in parts.items()}
                 state |= {"random": random.get_state(), "step": step, "history": history, "hardness": hardness}

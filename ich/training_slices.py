@@ -15,6 +15,8 @@ import torch
 from ich.model import AIR_HU, Settings, crop, look_at, neighbor_index, shows_head
 from ich.scan import Grid, check_same_grid, read_mask, read_scan
 
+MOST_THREADS = 8  # that read scans: each of them computes with several of its own
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -90,7 +92,7 @@ def _load_case(case_id: str, image: Path, mask: Path, settings: Settings) -> See
     return as_seen(scan.hu, labels, scan.grid, settings)
 
 
-def load_cases(cases: pd.DataFrame, folder: Path, settings: Settings, jobs: int = 2) -> dict[str, Seen]:
+def load_cases(cases: pd.DataFrame, folder: Path, settings: Settings) -> dict[str, Seen]:
     """Read the scans and masks of `cases` (columns case_id, image, reference_mask; paths from `folder`).
 
     Raises
@@ -102,6 +104,7 @@ def load_cases(cases: pd.DataFrame, folder: Path, settings: Settings, jobs: int 
     """
     if cases.empty:
         raise ValueError("no case to load: this split is empty")
+    jobs = min(MOST_THREADS, joblib.effective_n_jobs(-1))
     loaded = joblib.Parallel(n_jobs=jobs, prefer="threads")(
         joblib.delayed(_load_case)(
             str(row.case_id), folder / str(row.image), folder / str(row.reference_mask), settings
@@ -113,9 +116,9 @@ def load_cases(cases: pd.DataFrame, folder: Path, settings: Settings, jobs: int 
     return dict(zip(cases["case_id"], loaded, strict=True))
 
 
-def load_slices(cases: pd.DataFrame, folder: Path, settings: Settings, device: torch.device, jobs: int = 2) -> Slices:
+def load_slices(cases: pd.DataFrame, folder: Path, settings: Settings, device: torch.device) -> Slices:
     """The slices of `load_cases` on a device, and whose they are where `cases` has patient_id."""
-    slices = side_by_side(load_cases(cases, folder, settings, jobs), settings, device)
+    slices = side_by_side(load_cases(cases, folder, settings), settings, device)
     return replace(slices, patients=tuple(cases["patient_id"])) if "patient_id" in cases else slices
 
 

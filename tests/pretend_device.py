@@ -90,7 +90,9 @@ class PretendDevice(TorchDispatchMode):
             raise RuntimeError(f"{operation}: some of its tensors are on {NAME} and some on the CPU")
         stays = target is None or torch.device(target).type == NAME
         masked = operation in INDEXES and any(each is not None and each.dtype == torch.bool for each in given[1])
-        if operation in ASKS or masked or not stays:
+        # A copy to the device waits too, unless it is said not to: the CPU's memory may change as soon as it returns.
+        brought = stays and operation in COPIES and here and not named.get("non_blocking")
+        if operation in ASKS or masked or not stays or brought:
             self.waits[str(operation)] += 1
         if "device" in named:
             named["device"] = "cpu"

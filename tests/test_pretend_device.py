@@ -78,18 +78,16 @@ def test_steps_between_validations_never_wait_for_the_device(seen, monkeypatch):
 
 
 def test_a_device_marks_what_the_cpu_does(case, monkeypatch):
-    scan, masks = Scan(case.grid, case.hu, "simulated"), []
-
-    def marked(device: str) -> np.ndarray:
-        ready = predict.Weights.load(model.SHIPPED_WEIGHTS, device)
-        return predict.predict(ready.network, ready.settings, scan, with_probability=True).labels > 0
-
-    masks.append(marked("cpu"))
+    scan = Scan(case.grid, case.hu, "simulated")
+    weights = predict.Weights.load(model.SHIPPED_WEIGHTS, "cpu")
+    here = predict.predict(weights.network, weights.settings, scan, with_probability=True).labels > 0
     with pretending(monkeypatch) as device:
-        masks.append(marked(NAME))
-        assert sum(device.waits.values()) < 60
-    assert masks[0].sum() > 500
-    assert 2 * (masks[0] & masks[1]).sum() / (masks[0].sum() + masks[1].sum()) > 0.99
+        weights = predict.Weights.load(model.SHIPPED_WEIGHTS, NAME)
+        device.waits.clear()
+        there = predict.predict(weights.network, weights.settings, scan, with_probability=True).labels > 0
+        assert sum(device.waits.values()) < 40, "more than one for a slice, and some"
+    assert here.sum() > 500
+    assert 2 * (here & there).sum() / (here.sum() + there.sum()) > 0.99
 
 
 def test_a_device_renders_what_the_cpu_does(case, monkeypatch):

@@ -40,6 +40,7 @@ def seconds(run, device: torch.device, rounds: int) -> float:
 def timed(settings: model.Settings, half: torch.dtype, layout: torch.memory_format, compiled: bool, batch: int) -> dict:
     """Milliseconds of a training step and of a forward pass of one network."""
     device = model.choose_device("auto")
+    torch._dynamo.reset()  # beyond a few networks it compiles no more
     torch.manual_seed(0)
     network = model.build_network(settings).to(device, memory_format=layout)
     run = torch.compile(network) if compiled else network
@@ -62,6 +63,8 @@ def timed(settings: model.Settings, half: torch.dtype, layout: torch.memory_form
 
     start = time.perf_counter()
     step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     first = time.perf_counter() - start
     rounds = ROUNDS[device.type]
     trained = seconds(step, device, rounds)
@@ -77,8 +80,8 @@ def main() -> None:
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()}, 1 thread"
     networks = {"demo": (model.Settings(), 10), "shipped": (model.load_weights(model.SHIPPED_WEIGHTS, device)[1], 10)}
     layouts = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
-    # torch.compile builds C++ on a CPU and Triton kernels on a GPU.
-    compiled_or_not = (False, True) if device.type == "cuda" or shutil.which("g++") else (False,)
+    # torch.compile builds C++ on a CPU, and on a GPU Triton's launchers with a C compiler.
+    compiled_or_not = (False, True) if shutil.which("g++" if device.type == "cpu" else "gcc") else (False,)
     rows = []
     for (name, (settings, batch)), half, (layout, memory), compiled in itertools.product(
         networks.items(), (torch.float32, torch.bfloat16), layouts.items(), compiled_or_not
