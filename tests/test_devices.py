@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ich import model, train, training_slices
+from ich import batch, model, train, training_slices
+from ich import predict as prediction
 from ich.augment import Draws, augment
 from ich.model import Settings
-from ich.phantom import make_case
+from ich.phantom import make_case, write_cohort
 from ich.predict import Weights, predict, processes
 from ich.scan import Scan
 
@@ -87,3 +88,29 @@ def test_a_batch_is_augmented_where_it_lies():
     moved, turned = augment(stack, labels, Draws(generator, 4, slice(None)), 0.5)
     assert moved.device.type == turned.device.type == "cuda"
     assert bool(moved.isfinite().all())
+
+
+def test_a_scan_beyond_the_memory_stops_no_other(monkeypatch, tmp_path):
+    cases = write_cohort(tmp_path, 3, 3019, 64, jobs=1)
+    real, asked = prediction.predict, []
+
+    def too_large(network, settings, scan, **how):
+        asked.append(scan)
+        if len(asked) == 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(network, settings, scan, **how)
+
+    monkeypatch.setattr(prediction, "predict", too_large)
+    found, failures, _ = prediction.predict_cases(model.SHIPPED_WEIGHTS, cases, tmp_path, "cpu")
+    assert found["case_id"].tolist() == ["phantom-0000", "phantom-0002"]
+    assert failures["case_id"].tolist() == ["phantom-0001"]
+    assert "do not fit into the memory" in failures["reason"].iloc[0]
+
+
+def test_a_broken_device_is_no_fault_of_a_scan(monkeypatch, tmp_path):
+    def broken(*given):
+        raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(batch, "segment", broken)
+    with pytest.raises(torch.AcceleratorError):
+        batch.segment_all([tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"], tmp_path / "out", device="cpu")
