@@ -67,6 +67,7 @@ Modules, each importing only from those before it:
 - checklists: what reporting guidelines ask
 - splits: training, validation and test
 - model: the network and its weights
+- gpu: what its memory has room for
 - training_slices: scans and masks as a network sees them
 - checkpoint: state of a training on disk
 - distributed: several processes train as one

@@ -6,9 +6,10 @@ import pandas as pd
 import torch
 
 from ich.case import segment
-from ich.model import SHIPPED_WEIGHTS
+from ich.gpu import processes
+from ich.model import SHIPPED_WEIGHTS, choose_device
 from ich.parallel import each
-from ich.predict import processes, ready
+from ich.predict import ready
 from ich.provenance import file_hash
 from ich.scan import ScanError, find_series
 from ich.tables import write_plain
@@ -51,7 +52,7 @@ def segment_all(
 
     Parameters
     ----------
-    jobs : processes, each with the network; `ich.predict.processes` says how many share a GPU.
+    jobs : processes, each with the network; `ich.gpu.processes` says how many share a GPU.
     resume : take up what an interrupted call with the same scans has done, after checking each mask's SHA-256.
 
     Returns
@@ -76,7 +77,7 @@ def segment_all(
         write_plain(summary, out / "summary.csv")
 
     work = [(scans[number], out, names[number], weights, device) for number in left]
-    each(_segment, work, processes(device, jobs), what="scans", dead=_died, done=keep)
+    each(_segment, work, processes(choose_device(device), jobs), what="scans", dead=_died, done=keep)
     return pd.DataFrame([rows[done] for done in sorted(rows)], columns=COLUMNS)
 
 

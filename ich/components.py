@@ -111,7 +111,7 @@ def drop_specks(
     large = volumes >= smallest_ml
     sure = large & (means >= certain)
     kept = large & (means >= min(certain, certain_beside)) if sure.any() else sure
-    for number in np.flatnonzero(~kept):
+    for number in np.flatnonzero(~kept).tolist():
         part = found[number]
         labels[box][part][parts[part] == number + 1] = 0
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from joblib import effective_n_jobs
 
 from ich import novelty
 from ich.calibration import AT_STAKE, count_bins, doubt
 from ich.cohort import path_from_run
 from ich.components import drop_specks
+from ich.gpu import processes
 from ich.measure import masks_in
 from ich.model import (
     AIR_HU,
@@ -34,9 +34,7 @@ from ich.model import (
 from ich.novelty import Familiar
 from ich.parallel import each
 from ich.scan import Scan, ScanError, check_same_grid, read_mask, read_scan, write_mask
-from ich.training_slices import free_bytes
 
-GPU_PROCESS_BYTES = 2e9  # of a GPU's memory for one process that predicts: CUDA itself, the network and its answers
 PREDICTED = ["case_id", "prediction", "network_ml", "uncertain_ml", "novelty"]
 
 
@@ -66,15 +64,6 @@ def ready(folder: Path, device: str = "auto") -> Weights:
     """The weights of a model folder, kept in this process until others are asked for or the folder changes."""
     card = folder / "settings.json"
     return _loaded(folder, device, card.stat().st_mtime_ns if card.is_file() else 0)
-
-
-def processes(device: str, jobs: int) -> int:
-    """Processes that predict side by side. Several keep a GPU busy, as most of a scan's time goes into reading and
-    writing; no more are started than its free memory has room for."""
-    where = choose_device(device)
-    if where.type == "cpu":
-        return jobs
-    return max(1, min(effective_n_jobs(jobs), int(free_bytes(where) // GPU_PROCESS_BYTES)))
 
 
 @dataclass(frozen=True)
@@ -159,7 +148,7 @@ def predict_cases(
     Parameters
     ----------
     cases : case_id, image and reference_mask, paths from `folder`.
-    jobs : processes, each with the network; `processes` says how many share a GPU.
+    jobs : processes, each with the network; `ich.gpu.processes` says how many share a GPU.
 
     Returns
     -------
@@ -169,7 +158,7 @@ def predict_cases(
     bins : `count_bins` of each case whose reference mask lies on the scan's grid, with its case_id.
     """
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
-    jobs = processes(device, jobs)
+    jobs = processes(choose_device(device), jobs)
     columns = ["case_id", "image", "reference_mask"]
     work = [(model_folder, device, case, folder) for case in cases[columns].to_dict("records")]
     rows: list[dict] = []

@@ -7,9 +7,9 @@ from multiprocessing import get_context
 from typing import Self
 
 import torch
-from joblib import effective_n_jobs
 
 from ich.distributed import share
+from ich.gpu import processes
 from ich.model import Settings
 from ich.phantom import make_case
 from ich.training_slices import Seen, Slices, as_seen, side_by_side
@@ -92,7 +92,7 @@ def embedded_stream(
     """
     render = partial(embedded_case, seed, settings, size, str(device))
     # A GPU trains on cases faster than one process can render them.
-    jobs = 1 if device.type == "cpu" else max(1, min(MOST_JOBS, effective_n_jobs(-1) // share().world))
+    jobs = 1 if device.type == "cpu" else max(1, min(MOST_JOBS, processes(device, -1)) // share().world)
     return Stream(render, cases, -(-cases // 2), settings, device, base, jobs)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ich.gpu import free_bytes
 from ich.model import AIR_HU, Settings, crop, look_at, neighbor_index, shows_head
 from ich.scan import Grid, check_same_grid, read_mask, read_scan
 
@@ -159,11 +160,6 @@ def joined(
     else:
         parts = {name: part.to(device) for name, part in parts.items()}
     return Slices(**parts, case_ids=tuple(case_ids), device=device)
-
-
-def free_bytes(device: torch.device) -> float:
-    """Memory that a GPU has free; without end for a CPU, whose memory the slices fill already."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
 
 
 def data_hash(slices: Slices) -> str:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ich import batch, model, train, training_slices
+from ich import batch, gpu, model, train, training_slices
 from ich import predict as prediction
 from ich.augment import Draws, augment
 from ich.model import Settings
 from ich.phantom import make_case, write_cohort
-from ich.predict import Weights, predict, processes
+from ich.predict import Weights, predict
 from ich.scan import Scan
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
@@ -45,9 +45,9 @@ def test_half_precision_marks_what_single_precision_does(case, monkeypatch):
 
 @pytest.mark.parametrize(("free", "jobs", "expected"), [(80e9, 8, 8), (8.1e9, 8, 4), (8.1e9, 2, 2), (0.5e9, 8, 1)])
 def test_as_many_processes_share_a_gpu_as_its_memory_has_room_for(monkeypatch, free, jobs, expected):
-    monkeypatch.setattr("ich.predict.free_bytes", lambda device: free)
-    assert processes("cuda", jobs) == expected
-    assert processes("cpu", jobs) == jobs
+    monkeypatch.setattr(gpu, "free_bytes", lambda device: free)
+    assert gpu.processes(torch.device("cuda"), jobs) == expected
+    assert gpu.processes(torch.device("cpu"), jobs) == jobs
 
 
 @needs_gpu

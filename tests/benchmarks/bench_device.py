@@ -25,7 +25,7 @@ import yaml
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ich import model, phantom, predict, train
+from ich import gpu, model, phantom, predict, train
 from ich.training_slices import Slices, as_seen, side_by_side
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +112,7 @@ def main() -> None:
         made = Path(folder)
         table = phantom.write_cohort(made, options.scans, SEED, 512, jobs=options.jobs)
         work = (model.SHIPPED_WEIGHTS, table[["case_id", "image", "reference_mask"]], made)
-        jobs = predict.processes("auto", options.jobs)
+        jobs = gpu.processes(device, options.jobs)
         for _ in range(2):  # the second time processes and networks are ready
             started = time.perf_counter()
             found, failures, _ = predict.predict_cases(*work, jobs=options.jobs)
