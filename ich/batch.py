@@ -104,8 +104,9 @@ def _segment(scan: Path, out: Path, name: str, weights: Path, device: str) -> di
     try:
         row = _row(segment(scan, out / name, ready(weights, device)))
         return {"case": name} | row | {"mask_sha256": file_hash(out / name / "mask.nii.gz")}
-    except torch.AcceleratorError:
-        raise  # the device is of no use to this process any more: later scans would fail for no fault of theirs
+    except torch.AcceleratorError as error:
+        # The device is of no use to this process any more: later scans would fail for no fault of theirs.
+        raise OSError(f"the device failed while {name} was segmented, --resume goes on: {error}") from error
     except (ScanError, OSError, ValueError, RuntimeError) as error:
         return {"case": name, "reason": str(error).replace(str(scan), name)}
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 
 from ich.components import drop_specks
+from ich.gpu import free_bytes
 from ich.model import Settings, blood_probability, channels, largest, logits_of
 from ich.train import case_volumes
 from ich.training_slices import Slices
@@ -36,18 +37,18 @@ def calibrate(
     settings : with the temperature found.
     calibration : of `volume_calibration`, for masks made with these settings at the network's resolution.
     """
-    # Filled in place, where the network computes: a list and its concatenation would take the memory twice.
+    # Filled in place, as a list and its concatenation would take the memory twice; on the device where that has room.
     shape = (len(slices.hu), settings.classes, settings.size, settings.size)
-    logits, filled = torch.empty(shape, dtype=torch.float16, device=slices.device), 0
+    where = slices.device if 2 * math.prod(shape) < free_bytes(slices.device) / 2 else torch.device("cpu")
+    logits, filled = torch.empty(shape, dtype=torch.float16, device=where), 0
     for stack in slices.hu_batches(batch):
         logits[filled : filled + len(stack)] = logits_of(network, channels(stack, settings), settings)
         filled += len(stack)
-    blood = (slices.labels > 0).to(slices.device)
+    blood = (slices.labels > 0).to(where)
     settings = replace(settings, temperature=fit_temperature(logits, blood, batch))
     found = torch.cat([largest(part) for part in logits.split(batch)]).cpu().numpy()
-    chances = [blood_probability(part.float(), settings).half() for part in logits.split(batch)]
-    doubts = torch.cat([doubt(part.float()) for part in chances]).cpu()
-    probability = torch.cat(chances).cpu()
+    probability = torch.cat([blood_probability(part.float(), settings).half().cpu() for part in logits.split(batch)])
+    doubts = torch.cat([doubt(part.float()) for part in probability.split(batch)])
     case, voxel_ml = slices.case.cpu(), slices.voxel_ml.cpu()
     uncertain = doubts * voxel_ml
     predicted_ml, uncertain_ml = [], []
@@ -124,6 +125,8 @@ def volume_calibration(
     owner = np.arange(len(scores)) if patients is None else pd.factorize(np.asarray(patients, dtype=object))[0]
     if len(owner) != len(scores):
         raise ValueError(f"patients: got {len(owner)} for {len(scores)} scans")
+    if (owner < 0).any():
+        raise ValueError(f"patients: {int((owner < 0).sum())} scans have none, wanted a patient for each")
     scans = np.bincount(owner)
     order = np.argsort(scores)
     reached = np.cumsum(1 / scans[owner[order]]) / (len(scans) + 1)

@@ -66,9 +66,6 @@ def warnings_for(scan: Scan, prediction: Prediction, weights: "Weights", limits:
     return found
 
 
-SIMULATED = "The scan is simulated: it is of no patient."
-
-
 @dataclass(frozen=True, eq=False)
 class Case:
     """A scan, what the network marked on it, ABC/2, and the content of case.json:
@@ -107,7 +104,7 @@ def analyze(
     Parameters
     ----------
     earlier : an earlier scan of the same patient, to be compared with.
-    simulated : the scan is, which the first warning says then.
+    simulated : whether the scan is simulated; the first warning then says so.
 
     Raises
     ------

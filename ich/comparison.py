@@ -323,7 +323,7 @@ def interval_coverage(table: pd.DataFrame, edges_ml: Sequence[float] = PAPER_EDG
     Returns
     -------
     group, n, n_missing, covered, coverage with its 95 % `share_interval`, and the median width in ml and relative to
-    the volume that was predicted.
+    the volume that was predicted. Every scan counts once, while the intervals are made for a scan of a new patient.
     """
     frame = table.assign(group=volume_group(table["reference_ml"], edges_ml).to_numpy())
     rows = []

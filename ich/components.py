@@ -97,8 +97,9 @@ def drop_specks(
     ----------
     labels : (I, J, K) of labels, 0 where there is no blood. voxel_ml : (K,) volume of a voxel of each slice.
     smallest_ml : below it no connected blood stays.
-    probability : (I, J, K) of blood. Below `certain_ml` connected blood stays if the mean is `certain` or more, or
-        `certain_beside` or more in a scan that shows other blood for certain: thin blood in sulci falls into pieces.
+    probability : (I, J, K) of blood. Connected blood of `certain_ml` or more is certain, and below that if the mean is
+        `certain` or more. In a scan that shows such blood `certain_beside` is enough: thin blood in sulci falls into
+        pieces.
     """
     box = bounding_box(labels > 0)
     parts, found = label_components(labels[box] > 0)

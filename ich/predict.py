@@ -192,7 +192,10 @@ def _predict_case(model_folder: Path, device: str, case: dict, folder: Path) -> 
     try:
         result = predict(weights.network, weights.settings, scan, with_probability=True)
     except torch.OutOfMemoryError as error:
-        return _failed(case, f"{scan.hu.shape} voxels do not fit into the memory of the device: {error}")
+        return _failed(
+            case,
+            f"{scan.hu.shape} voxels do not fit into what memory of the device is left (jobs=1 leaves more): {error}",
+        )
     write_mask(folder / path, result.labels, scan.grid)
     familiar = weights.familiar
     row = {

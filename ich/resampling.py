@@ -70,7 +70,7 @@ def bca_interval(
     return np.array(ends)
 
 
-def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(count: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Interval of a proportion; NaN for n = 0. Source: Wilson, J Am Stat Assoc 1927;22:209."""
     if n == 0:
         return float("nan"), float("nan")
@@ -89,17 +89,16 @@ def share_interval(
 ) -> tuple[float, float]:
     """Interval of the share of cases (n,) that are inside: Wilson's where each case is a patient's only one.
 
-    Where patients have several, BCa over patients; resamples of none or of all cases do not vary, so those shares have
-    Wilson's interval for as many cases as there are patients.
+    Where patients have several, BCa over patients, NaN below three. Resamples of patients who all have the same share,
+    such as none or all of their cases, do not vary: Wilson's interval for as many cases as there are patients.
     """
-    found = np.asarray(inside, dtype=bool)
-    n, count = found.size, int(found.sum())
-    n_patients = n if patients is None else int(pd.Series(np.asarray(patients, dtype=object)).nunique())
-    if n_patients == n or count in (0, n):
-        return wilson(n_patients if count == n else count, n_patients, confidence)
-    return bootstrap_mean(
-        found.astype(float), patients, seed=seed, n_resamples=n_resamples, confidence=confidence
-    ).mean_ci
+    found = np.asarray(inside, dtype=float)
+    if patients is None:
+        return wilson(found.sum(), found.size, confidence)
+    shares = pd.Series(found).groupby(np.asarray(patients, dtype=object)).mean()
+    if len(shares) == found.size or (len(shares) >= 3 and np.ptp(shares) < 1e-9):
+        return wilson(shares.sum(), len(shares), confidence)
+    return bootstrap_mean(found, patients, seed=seed, n_resamples=n_resamples, confidence=confidence).mean_ci
 
 
 def bootstrap_mean(

@@ -1,5 +1,6 @@
 """Simulated cases without end: rendered beside a training, which never sees a case twice after it was replaced."""
 
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
@@ -7,8 +8,8 @@ from multiprocessing import get_context
 from typing import Self
 
 import torch
+from joblib import effective_n_jobs
 
-from ich.distributed import share
 from ich.gpu import processes
 from ich.model import Settings
 from ich.phantom import make_case
@@ -92,7 +93,9 @@ def embedded_stream(
     """
     render = partial(embedded_case, seed, settings, size, str(device))
     # A GPU trains on cases faster than one process can render them.
-    jobs = 1 if device.type == "cpu" else max(1, min(MOST_JOBS, processes(device, -1)) // share().world)
+    # Half of its memory is left to training, and every process of a machine has a GPU of its own.
+    own_cores = effective_n_jobs(-1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    jobs = 1 if device.type == "cpu" else max(1, min(MOST_JOBS, own_cores, processes(device, -1) // 2))
     return Stream(render, cases, -(-cases // 2), settings, device, base, jobs)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from made_seg import write_ct
 
-from ich import model, predict
+from ich import batch, model, predict
 from ich.batch import scans_in, segment_all
 from ich.case import segment
 from ich.cli import main
@@ -126,3 +126,22 @@ def test_two_processes_give_the_same_summary(scans, weights, tmp_path):
     two = segment_all(scans_in(scans), tmp_path / "two", weights, jobs=2)
     assert one["reason"].notna().tolist() == [False, False, True]
     pd.testing.assert_frame_equal(one, two)
+
+
+def test_a_broken_device_is_no_fault_of_a_scan(scans, weights, tmp_path, monkeypatch, capsys):
+    """What a device that fails for good raises at the second scan: no scan is blamed, the rest is done later."""
+    real, given = batch.segment, ["segment", str(scans), "--out", str(tmp_path / "out"), "--weights", str(weights)]
+
+    def broken(scan, out, ready):
+        if out.name == "case-002":
+            raise torch.AcceleratorError("an illegal memory access was encountered")
+        return real(scan, out, ready)
+
+    monkeypatch.setattr(batch, "segment", broken)
+    assert main(given) == 2
+    assert "the device failed while case-002 was segmented, --resume goes on" in capsys.readouterr().err
+    assert pd.read_csv(tmp_path / "out" / "summary.csv")["case"].tolist() == ["case-001"]
+    monkeypatch.setattr(batch, "segment", real)
+    main([*given, "--resume"])
+    done = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert done["volume_ml"].notna().tolist() == [True, True, False]  # the third scan is damaged

@@ -22,6 +22,7 @@ from ich.comparison import (
     within_margins,
 )
 from ich.pairs import pair
+from ich.resampling import share_interval
 
 
 def test_an_edge_belongs_between_the_edges():
@@ -211,3 +212,10 @@ def test_coverage_of_patients_scanned_twice_is_no_surer_than_that_of_patients_sc
     assert both["coverage"] == first["coverage"] == 0.75
     width = first["ci_high"] - first["ci_low"]
     assert both["ci_high"] - both["ci_low"] == pytest.approx(width, rel=0.15)
+
+
+def test_patients_who_all_have_the_same_share_are_no_certainty():
+    # Half of each of four patients' scans: as 2 of 4 patients (Wilson; Newcombe's formula gives 0.150 to 0.850).
+    assert share_interval([1, 0] * 4, list("aabbccdd")) == pytest.approx((0.1500, 0.8500), abs=1e-4)
+    assert share_interval([1] * 6, list("aabbcc")) == wilson(3, 3)
+    assert np.isnan(share_interval([1, 0, 1, 1], list("aabb"))).all()

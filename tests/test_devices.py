@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ich import batch, gpu, model, train, training_slices
+from ich import gpu, model, train, training_slices
 from ich import predict as prediction
 from ich.augment import Draws, augment
 from ich.model import Settings
@@ -104,13 +104,4 @@ def test_a_scan_beyond_the_memory_stops_no_other(monkeypatch, tmp_path):
     found, failures, _ = prediction.predict_cases(model.SHIPPED_WEIGHTS, cases, tmp_path, "cpu")
     assert found["case_id"].tolist() == ["phantom-0000", "phantom-0002"]
     assert failures["case_id"].tolist() == ["phantom-0001"]
-    assert "do not fit into the memory" in failures["reason"].iloc[0]
-
-
-def test_a_broken_device_is_no_fault_of_a_scan(monkeypatch, tmp_path):
-    def broken(*given):
-        raise torch.AcceleratorError("an illegal memory access was encountered")
-
-    monkeypatch.setattr(batch, "segment", broken)
-    with pytest.raises(torch.AcceleratorError):
-        batch.segment_all([tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"], tmp_path / "out", device="cpu")
+    assert "do not fit into what memory" in failures["reason"].iloc[0]

@@ -8,11 +8,15 @@ import pytest
 import torch
 
 from ich import model, phantom, predict, trained, training_slices
+from ich.calibration import calibrate
 from ich.model import Settings
 from ich.scan import Scan
 from ich.train import Recipe, train
 from tests.pretend_device import NAME, pretending
 
+pytestmark = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="torch takes one device beside the CPU, and there is a GPU"
+)
 SETTINGS = Settings(pixel_mm=8.0, size=32, channels=(8, 16), strides=(2,))
 RECIPE = Recipe(steps=4, batch_size=4, validate_every=2, scanner_share=0.5, hard_share=0.25)
 
@@ -62,8 +66,14 @@ def test_training_on_a_device_is_that_on_the_cpu(seen, monkeypatch, tmp_path, ro
         assert slices.hu.device.type == (NAME if room else "cpu")
         assert {each.device.type for each in network.parameters()} == {NAME}
         trained.keep(network, SETTINGS, slices, slices, found, tmp_path, simulated=True)
+        there, interval = calibrate(network, slices, SETTINGS, level=0.3)
     assert found["loss"].tolist() == pytest.approx(expected["loss"].tolist(), rel=1e-3)
-    assert model.load_weights(tmp_path, torch.device("cpu"))[1].temperature > 0
+    network, settings, _ = model.load_weights(tmp_path, torch.device("cpu"))
+    slices = training_slices.side_by_side(seen, SETTINGS, torch.device("cpu"))
+    here, expected_interval = calibrate(network, slices, SETTINGS, level=0.3)
+    assert settings == there
+    assert there.temperature == pytest.approx(here.temperature, rel=0.02)
+    assert interval["factor"] == pytest.approx(expected_interval["factor"], rel=0.02)
 
 
 def test_steps_between_validations_never_wait_for_the_device(seen, monkeypatch):

@@ -201,6 +201,14 @@ def test_one_case_a_split_is_enough_to_run(discs):
     assert calibration.calibrate(network, held, SETTINGS)[1]["factor"] is None
 
 
+def test_calibration_knows_whose_the_scans_are(discs):
+    folder, cases = discs
+    owned = cases[:4].assign(patient_id=["a", "a", "b", "c"])
+    slices = training_slices.load_slices(owned, folder, SETTINGS, CPU)
+    found = calibration.calibrate(model.build_network(SETTINGS).eval(), slices, SETTINGS, level=0.5)[1]
+    assert (found["n"], found["n_patients"]) == (4, 3)
+
+
 def test_empty_split_is_an_error(discs):
     folder, cases = discs
     with pytest.raises(ValueError, match="this split is empty"):
