@@ -35,7 +35,7 @@ def agree(one: np.ndarray, other: np.ndarray) -> None:
 
 
 @pytest.mark.skipif(
-    model.autocast_dtype(torch.device("cpu")) == torch.float32, reason="this CPU has no bfloat16 of its own"
+    model.autocast_dtype(torch.device("cpu")) == torch.float32, reason="this CPU has no tiles for bfloat16"
 )
 def test_half_precision_marks_what_single_precision_does(case, monkeypatch):
     half = marked(case, "cpu")

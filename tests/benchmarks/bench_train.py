@@ -1,6 +1,6 @@
 """Time a training step and the forward pass in float32 and bfloat16, in both memory formats, compiled or not.
 
-Prints a table and writes reports/checks/bench_train.csv. On the first GPU where there is one, else on one CPU thread.
+Prints a table and writes its rows into reports/checks/bench_train.csv beside those of other machines. On the first GPU where there is one, else on one CPU thread.
 What is switched on in `ich.model` is what is fastest here.
 """
 
@@ -77,7 +77,10 @@ def main() -> None:
     device = model.choose_device("auto")
     if device.type == "cpu":
         torch.set_num_threads(1)
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()}, 1 thread"
+    units = ", ".join(name for name in ("amx_tile", "avx512_bf16") if getattr(torch.cpu, f"_is_{name}_supported")())
+    cpu = f"{platform.machine()} with {units or 'no bfloat16'}, 1 thread"
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else cpu
+    machine += f", torch {torch.__version__}"
     networks = {"demo": (model.Settings(), 10), "shipped": (model.load_weights(model.SHIPPED_WEIGHTS, device)[1], 10)}
     layouts = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
     # torch.compile builds C++ on a CPU, and on a GPU Triton's launchers with a C compiler.
@@ -91,11 +94,13 @@ def main() -> None:
         rows.append(
             {"network": name, "dtype": str(half).removeprefix("torch."), "layout": layout, "compiled": compiled}
             | took
-            | {"used": used, "batch": batch, "machine": f"{machine}, torch {torch.__version__}"}
+            | {"used": used, "batch": batch, "machine": machine}
         )
         print(rows[-1], flush=True)
     table = pd.DataFrame(rows).round(2)
-    table.to_csv(ROOT / "reports" / "checks" / "bench_train.csv", index=False)
+    path = ROOT / "reports" / "checks" / "bench_train.csv"
+    before = pd.read_csv(path)
+    pd.concat([before[before["machine"] != machine], table]).to_csv(path, index=False)
     print(table.drop(columns="machine").to_string(index=False))
 
 
