@@ -1,6 +1,7 @@
 """Time a training step and the forward pass in float32 and bfloat16, in both memory formats, compiled or not.
 
-Prints a table and writes its rows into reports/checks/bench_train.csv beside those of other machines. On the first GPU where there is one, else on one CPU thread.
+Prints a table and writes its rows into reports/checks/bench_train.csv beside those of other machines. On the first GPU
+where there is one, else on one CPU thread.
 What is switched on in `ich.model` is what is fastest here.
 """
 
