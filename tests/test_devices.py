@@ -34,6 +34,12 @@ def agree(one: np.ndarray, other: np.ndarray) -> None:
     assert other.sum() == pytest.approx(one.sum(), rel=0.01)
 
 
+@pytest.mark.parametrize(("tiles", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_cpu_uses_bfloat16_only_where_it_has_tiles_for_it(monkeypatch, tiles, dtype):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    assert model.autocast_dtype(torch.device("cpu")) == dtype
+
+
 @pytest.mark.skipif(
     model.autocast_dtype(torch.device("cpu")) == torch.float32, reason="this CPU has no tiles for bfloat16"
 )
