@@ -192,7 +192,7 @@ def test_a_full_disk_leaves_the_table_that_was_there(tmp_path):
 def test_a_study_on_a_full_disk_says_so_and_goes_on_later(project):
     (project / "reports").mkdir()
     script = (
-        f"mount -t tmpfs -o size=128k none reports && {sys.executable} -m ich.cli study slow --set seconds=0 "
+        f"mount -t tmpfs -o size=64k none reports && {sys.executable} -m ich.cli study slow --set seconds=0 "
         "--notebooks notebooks --reports reports; echo code $?; ls reports/slow; mount -o remount,size=64m reports; "
         f"{sys.executable} -m ich.cli study slow --resume --set seconds=0 --notebooks notebooks --reports reports; "
         "echo again $?; cd reports/slow && ls manifest.json"
