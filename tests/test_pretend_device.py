@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ich import model, phantom, predict, trained, training_slices
+from ich import calibration, model, phantom, predict, trained, training_slices
 from ich.calibration import calibrate
 from ich.model import Settings
 from ich.scan import Scan
@@ -56,7 +56,8 @@ def test_what_lies_elsewhere_is_not_mixed_with_what_lies_here(monkeypatch):
 @pytest.mark.parametrize("room", [1e12, 0], ids=["on the device", "in main memory"])
 def test_training_on_a_device_is_that_on_the_cpu(seen, monkeypatch, tmp_path, room):
     expected = fit(seen, "cpu")[1]
-    monkeypatch.setattr(training_slices, "free_bytes", lambda device: room if device.type == NAME else 1e12)
+    for module in (training_slices, calibration):
+        monkeypatch.setattr(module, "free_bytes", lambda device: room if device.type == NAME else 1e12)
     with pretending(monkeypatch):
         if room:
             network, found, slices = fit(seen, NAME)

@@ -1,14 +1,14 @@
 """nnU-Net and this package on the same embedded cohort, split, machine and wall-clock budget.
 
-    python tests/benchmarks/nnunet_side_by_side.py NNUNET_ENV [--minutes 5] [--nnunet-minutes 60] [--cases 60]
+    python tests/benchmarks/nnunet_side_by_side.py NNUNET_ENV [--minutes 60] [--seconds 60 225] [--cases 60]
 
 NNUNET_ENV is a virtual environment that has nnunetv2 (`pip install nnunetv2`); this package does not depend on it.
 nnU-Net plans its batch for the memory of a GPU; a CPU then sees some thirty batches in five minutes and learns nothing.
 It gets batches of as many slices as this package has (`--nnunet-batch 0` keeps its plan), network and loss as planned.
-nnU-Net trains once for the whole budget, or for a longer one of its own, this package for an eighth, a quarter and all
-of it, with MONAI's SlidingWindowInferer as a second way to predict. Then each predicts scans of 512 x 512 pixels from
-disk to disk. Writes reports/checks/nnunet_side_by_side.csv and, of the cases that this package labels worst, a figure
-beside it. Takes some four times the budget.
+nnU-Net trains once for the whole budget, this package for each of `--seconds` (an eighth, a quarter and all of the
+budget unless given), with MONAI's SlidingWindowInferer as a second way to predict. Then each predicts scans of
+512 x 512 pixels from disk to disk. Writes reports/checks/nnunet_side_by_side.csv and, of the cases that this package
+labels worst, a figure beside it. Takes up to four times the budget.
 """
 
 import argparse
@@ -192,7 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("environment", type=Path)
     parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--nnunet-minutes", type=float, help="a longer budget for nnU-Net alone")
+    parser.add_argument("--seconds", type=float, nargs="+", help="budgets of this package, growing")
     parser.add_argument("--cases", type=int, default=60)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--nnunet-batch", type=int, default=train.Recipe().batch_size)
@@ -230,32 +230,31 @@ def main() -> None:
             table.to_csv(checks / "nnunet_side_by_side.csv", index=False, float_format="%.4g")
             print(rows[-1], flush=True)
 
-        rival_budget = 60 * (options.nnunet_minutes or options.minutes)
-        rival = NnUNet(options.environment, work, rival_budget, options.nnunet_batch)
+        rival = NnUNet(options.environment, work, budget, options.nnunet_batch)
         took = rival.fit(run)
         tests = work / "raw" / DATASET / "imagesTs"
         took["predict_s"] = rival.predict(tests, work / "masks")
         took["large_s"] = rival.predict(large, work / "large")
         took["peak_gb"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-        note("nnU-Net 2d", rival_budget, work / "masks", took)
+        note("nnU-Net 2d", budget, work / "masks", took)
 
         started = time.perf_counter()
         parts = {part: load_slices(splits.open_split(run, part), run, settings, device) for part in SHARES}
         prepared = time.perf_counter() - started
-        for share in (0.125, 0.25, 1):
-            network, trained, steps = train_ich(parts, settings, share * budget)
-            out = work / f"ich-{share}"
+        for seconds in options.seconds or (budget / 8, budget / 4, budget):
+            network, trained, steps = train_ich(parts, settings, seconds)
+            out = work / f"ich-{seconds:g}"
             took = {"prepare_s": prepared, "train_s": trained, "batch": train.Recipe().batch_size, "steps": steps,
                     "predict_s": predict_ich(network, settings, tests, out),
-                    "large_s": predict_ich(network, settings, large, work / f"ich-{share}-large"),
+                    "large_s": predict_ich(network, settings, large, work / f"ich-{seconds:g}-large"),
                     "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}  # fmt: skip
-            note("ich", share * budget, out, took)
+            note("ich", seconds, out, took)
         took |= {
             "predict_s": predict_monai(network, settings, tests, work / "monai"),
             "large_s": predict_monai(network, settings, large, work / "monai-large"),
         }
-        note("ich, predicted by MONAI's SlidingWindowInferer", budget, work / "monai", took)
-        draw_worst(run, work / "ich-1", work / "masks", checks / "nnunet_side_by_side.png")
+        note("ich, predicted by MONAI's SlidingWindowInferer", seconds, work / "monai", took)
+        draw_worst(run, out, work / "masks", checks / "nnunet_side_by_side.png")
 
 
 if __name__ == "__main__":
