@@ -77,7 +77,7 @@ def table_one(run: Path, simulated: bool = False) -> PrintTable | None:
     # A study of masks alone has splits and does not use them.
     unused = bool(read_rows(run, "measurements")) and not read_rows(run, "metrics")
     by = "hemorrhage_type" if unused else "split"
-    described, volumes = read_rows(run, f"table1_by_{by}"), read_rows(run, "table1")
+    described = read_rows(run, f"table1_by_{by}")
     if not described:
         return None
     splits = [name for name in described[0] if name not in ("characteristic", "level", "missing", "all")]
@@ -94,10 +94,6 @@ def table_one(run: Path, simulated: bool = False) -> PrintTable | None:
         name, level = row["characteristic"], _plain(row["level"])
         if name == "n":
             add("Cases, n", row)
-            other = "split" if unused else "hemorrhage_type"
-            people = {each[by]: each["patients"] for each in volumes if each[other] == "all"}
-            if set(shown) <= set(people):
-                add("Patients, n", people)
         elif not level:
             add(name.replace("[Q1,Q3]", "[quartiles]"), row, row["missing"])
         else:
