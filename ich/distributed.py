@@ -37,6 +37,11 @@ def share() -> Share:
     return Share()
 
 
+def on_this_machine() -> int:
+    """Processes that torchrun started on this machine; 1 without it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined(device: str = "auto") -> Iterator[torch.device]:
     """Join the processes that torchrun started, each with a GPU of its own where there are any; gives the device."""

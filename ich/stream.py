@@ -1,6 +1,5 @@
 """Simulated cases without end: rendered beside a training, which never sees a case twice after it was replaced."""
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Self
 import torch
 from joblib import effective_n_jobs
 
+from ich.distributed import on_this_machine
 from ich.gpu import processes
 from ich.model import Settings
 from ich.phantom import make_case
@@ -94,7 +94,7 @@ def embedded_stream(
     render = partial(embedded_case, seed, settings, size, str(device))
     # A GPU trains on cases faster than one process can render them.
     # Half of its memory is left to training, and every process of a machine has a GPU of its own.
-    own_cores = effective_n_jobs(-1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    own_cores = effective_n_jobs(-1) // on_this_machine()
     jobs = 1 if device.type == "cpu" else max(1, min(MOST_JOBS, own_cores, processes(device, -1) // 2))
     return Stream(render, cases, -(-cases // 2), settings, device, base, jobs)
 
