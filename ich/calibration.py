@@ -16,11 +16,13 @@ from scipy.optimize import minimize_scalar
 from ich.components import drop_specks
 from ich.gpu import free_bytes
 from ich.model import Settings, blood_probability, channels, largest, logits_of
-from ich.train import case_volumes
+from ich.train import FALSE_ML, case_volumes
 from ich.training_slices import Slices
 
 AT_STAKE = 0.01  # reliability is that of voxels more likely to be blood than this: the others are air, bone and brain
 OFFSET_ML = 0.5  # added to every uncertain volume: where a network doubts nothing, outlines still differ a little
+SMALLEST_ML = (0.0, 0.02, 0.05, 0.1, 0.2)
+AT_ONCE = 16  # slices
 HOTTEST = 10.0
 N_BINS = 10
 RELIABILITY_COLUMNS = ["low", "high", "n", "blood", "probability", "share"]
@@ -28,29 +30,31 @@ RELIABILITY_COLUMNS = ["low", "high", "n", "blood", "probability", "share"]
 
 @torch.inference_mode()
 def calibrate(
-    network: torch.nn.Module, slices: Slices, settings: Settings, level: float = 0.9, batch: int = 16
+    network: torch.nn.Module, slices: Slices, settings: Settings, level: float = 0.9
 ) -> tuple[Settings, dict]:
     """Temperature and volume interval from a validation split.
 
     Returns
     -------
-    settings : with the temperature found.
+    settings : with the temperature found, and with `smallest_ml` where they have no rule of certainty (`certain_ml`).
     calibration : of `volume_calibration`, for masks made with these settings at the network's resolution.
     """
     # Filled in place, as a list and its concatenation would take the memory twice; on the device where that has room.
     shape = (len(slices.hu), settings.classes, settings.size, settings.size)
     where = slices.device if 2 * math.prod(shape) < free_bytes(slices.device) / 2 else torch.device("cpu")
     logits, filled = torch.empty(shape, dtype=torch.float16, device=where), 0
-    for stack in slices.hu_batches(batch):
+    for stack in slices.hu_batches(AT_ONCE):
         logits[filled : filled + len(stack)] = logits_of(network, channels(stack, settings), settings)
         filled += len(stack)
     blood = (slices.labels > 0).to(where)
-    settings = replace(settings, temperature=fit_temperature(logits, blood, batch))
-    found = torch.cat([largest(part) for part in logits.split(batch)]).cpu().numpy()
-    probability = torch.cat([blood_probability(part.float(), settings).half().cpu() for part in logits.split(batch)])
-    doubts = torch.cat([doubt(part.float()) for part in probability.split(batch)])
+    settings = replace(settings, temperature=fit_temperature(logits, blood))
+    found = torch.cat([largest(part) for part in logits.split(AT_ONCE)]).cpu().numpy()
+    probability = torch.cat([blood_probability(part.float(), settings).half().cpu() for part in logits.split(AT_ONCE)])
+    doubts = torch.cat([doubt(part.float()) for part in probability.split(AT_ONCE)])
     case, voxel_ml = slices.case.cpu(), slices.voxel_ml.cpu()
     uncertain = doubts * voxel_ml
+    if _chooses_smallest(settings):
+        settings = replace(settings, smallest_ml=choose_smallest(found, slices))
     predicted_ml, uncertain_ml = [], []
     for number in range(len(slices.case_ids)):
         mine = case == number
@@ -67,7 +71,43 @@ def calibrate(
     return settings, volume_calibration(*known, level, slices.patients)
 
 
-def fit_temperature(logits: torch.Tensor, blood: torch.Tensor, batch: int = 16) -> float:
+def uncalibrated(settings: Settings) -> Settings:
+    """Settings without what `calibrate` finds."""
+    smallest_ml = 0.0 if _chooses_smallest(settings) else settings.smallest_ml
+    return replace(settings, temperature=1.0, smallest_ml=smallest_ml)
+
+
+def _chooses_smallest(settings: Settings) -> bool:
+    return settings.certain_ml == 0
+
+
+def choose_smallest(found: np.ndarray, slices: Slices) -> float:
+    """Volume in ml, of `SMALLEST_ML`, below which connected blood is best not marked; the least of equally good ones.
+
+    Best is the highest mean over cases of Dice of blood; a case without blood scores as in `ich.train.validate`.
+
+    Parameters
+    ----------
+    found : (N, H, W) labels that a network gives the slices, none dropped.
+    """
+    case, voxel_ml = slices.case.cpu().numpy(), slices.voxel_ml.cpu().numpy()
+    blood = (slices.labels > 0).cpu().numpy()
+    scores = np.zeros((len(slices.case_ids), len(SMALLEST_ML)))
+    for number in range(len(slices.case_ids)):
+        mine = case == number
+        reference, ml = np.moveaxis(blood[mine], 0, -1), voxel_ml[mine]
+        for column, smallest in enumerate(SMALLEST_ML):
+            mask = np.moveaxis(found[mine], 0, -1).copy()
+            drop_specks(mask, ml, smallest)
+            if reference.any():
+                both, either = np.count_nonzero((mask > 0) & reference), np.count_nonzero(mask) + reference.sum()
+                scores[number, column] = 2 * both / either
+            else:
+                scores[number, column] = FALSE_ML / (FALSE_ML + np.count_nonzero(mask, axis=(0, 1)) @ ml)
+    return SMALLEST_ML[int(scores.mean(0).argmax())]
+
+
+def fit_temperature(logits: torch.Tensor, blood: torch.Tensor) -> float:
     """Factor that logits are divided by so that the probability of blood has the least negative log-likelihood.
 
     Every pixel counts: fitted to the doubtful ones alone, a temperature would make all of the brain a little doubtful.
@@ -83,7 +123,7 @@ def fit_temperature(logits: torch.Tensor, blood: torch.Tensor, batch: int = 16) 
 
     def loss(log_temperature: float) -> float:
         total = torch.zeros((), dtype=torch.float64, device=logits.device)
-        for part, target in zip(logits.split(batch), blood.split(batch), strict=True):
+        for part, target in zip(logits.split(AT_ONCE), blood.split(AT_ONCE), strict=True):
             scaled = part.float() / math.exp(log_temperature)
             logit = scaled[:, 1:].logsumexp(1) - scaled[:, 0]
             total += F.binary_cross_entropy_with_logits(logit, target.float(), reduction="sum")

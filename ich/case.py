@@ -17,7 +17,7 @@ from ich.calibration import half_width_ml, volume_interval
 from ich.dicom_report import write_dicom_report
 from ich.dicom_seg import write_dicom_seg
 from ich.growth import Growth, growth
-from ich.html import figure_data_uri, page
+from ich.html import figure_data_uri, page, use_notice
 from ich.model import SHIPPED_WEIGHTS
 from ich.predict import Prediction, Weights, predict
 from ich.scan import Scan, ScanError, read_scan, write_mask
@@ -25,6 +25,7 @@ from ich.series import choose_series
 from ich.tables import LABELS
 from ich.widgets import SliceViewer
 
+CARD = ("sha256", "trained_on", "not_tested", "simulated", "best_step", "use")  # of the weights, in case.json
 SIMULATED = "The scan is simulated: it is of no patient."
 
 
@@ -49,6 +50,10 @@ def warnings_for(scan: Scan, prediction: Prediction, weights: "Weights", limits:
         )
     if weights.card.get("simulated"):
         found.append("The network was trained on simulated scans only and has not been validated on patients.")
+    found += [
+        f"No training case held {label} blood: the network does not mark it."
+        for label in weights.card.get("absent_labels", [])
+    ]
     if abs(grid.tilt_deg) > limits.tilt_deg:
         found.append(f"Gantry tilt {grid.tilt_deg:.1f}° is beyond ±{limits.tilt_deg:g}°.")
     low, high = limits.slice_spacing_mm
@@ -135,7 +140,7 @@ def analyze(
             "n_slices": grid.shape[2],
         },
         "tilt_deg": grid.tilt_deg,
-        "weights": {key: card.get(key) for key in ("sha256", "trained_on", "simulated", "best_step", "use")},
+        "weights": {key: card.get(key) for key in CARD},
         "novelty": loaded.familiar.distance(prediction.embedding) / loaded.familiar.limit if loaded.familiar else None,
         "warnings": [SIMULATED] * simulated + warnings_for(scan, prediction, loaded),
     }
@@ -276,9 +281,7 @@ def _page(found: Case) -> str:
     any_blood = bool(np.any(prediction.labels))
     body = f"""<div class="case">
 <h1>Single case</h1>
-<p class="notice">Research use only: not a medical device, not for diagnosis or treatment.{
-        " The network was trained on simulated CT only." if result["weights"]["simulated"] else ""
-    }</p>
+<p class="notice">{escape.escape(use_notice(result["weights"]))}</p>
 <h2>Measurements</h2>
 <table>{"".join(rows)}</table>
 <h2>Warnings</h2>

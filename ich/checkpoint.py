@@ -8,7 +8,7 @@ import torch
 
 from ich.atomic import replacing
 
-FORMAT = 2  # of the state
+FORMAT = 3  # of the state
 
 
 def fingerprint(*parts: object) -> str:

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
             if address:
                 os.environ[SCHEDULER] = address  # the kernels of notebooks inherit it
             return options.command(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError, FloatingPointError) as error:
         if os.environ.get("ICH_DEBUG"):
             raise
         what: object = error

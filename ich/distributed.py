@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -83,6 +84,14 @@ def of_the_first(values: torch.Tensor) -> torch.Tensor:
     if share().world > 1:
         dist.broadcast(values, 0)
     return values
+
+
+def as_the_first_has_it(value: Any) -> Any:
+    """The first process's value, of any kind that can be pickled, in every process."""
+    box = [value]
+    if share().world > 1:
+        dist.broadcast_object_list(box, 0)
+    return box[0]
 
 
 def average_gradients(network: torch.nn.Module) -> None:

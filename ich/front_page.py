@@ -16,7 +16,7 @@ from PIL import Image
 from ich import tables
 from ich.checklists import ANSWERED, CHECKLISTS, OPEN, PARTLY
 from ich.cohort import flow
-from ich.html import IMAGES, TEMPLATES, data_uri, page, provenance
+from ich.html import IMAGES, TEMPLATES, data_uri, page, provenance, use_notice
 from ich.marks import calipers, mark
 from ich.print_tables import PAPER, dice_rows, interval, method_name, number, print_tables, read_rows
 from ich.three_cases import RANKS
@@ -62,6 +62,7 @@ def index_html(run: Path, manifest: dict, *, pdf: bool = False) -> str:
         "title": title,
         "simulated": simulated,
         "eyebrow": _eyebrow(manifest),
+        "use": use_notice(_json(run / "model" / "settings.json") if own == "network" else {}),
         "question": _question(run, agreed, own) or said.get("question", ""),
         "answer": _answer(run, agreed, simulated, own) or said.get("answer", ""),
         "paired": _paired(run, own),

@@ -123,6 +123,16 @@ def figure_data_uri(figure: Figure) -> str:
     return data_uri(drawn.getvalue(), "image/png")
 
 
+def use_notice(card: dict) -> str:
+    """What numbers may be used for, and what the network of a settings.json (`card`, may be empty) was trained on."""
+    said = ["Research use only: not a medical device, not for diagnosis or treatment."]
+    if card.get("trained_on"):
+        said.append(f"The network was trained on {card['trained_on']}.")
+    if card.get("not_tested"):
+        said.append(f"It was not tested on {card['not_tested']}.")
+    return " ".join(said)
+
+
 def _link(text: str, address: str, after: str = "", here: bool = False) -> str:
     marked = ' aria-current="page"' if here else ""
     return f'<li><a href="{html.escape(address)}"{marked}>{html.escape(text)}</a>{html.escape(after)}</li>'

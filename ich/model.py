@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ich.atomic import replacing, write_text
@@ -279,13 +280,16 @@ def load_weights(folder: Path, device: torch.device) -> tuple[torch.nn.Module, S
         )
     if not described.is_file():
         raise FileNotFoundError(f"no settings.json beside {weights}: it says what network the weights are for")
-    card = json.loads(described.read_text())
+    try:
+        card = json.loads(described.read_text())
+    except ValueError as error:
+        raise ValueError(f"{described}: damaged: {error}") from error
     missing = [name for name in ("settings", "sha256") if name not in card]
     if missing:
         raise ValueError(f"{described}: has no {' and no '.join(missing)}")
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     if digest != card["sha256"]:
-        raise ValueError(f"{weights}: SHA-256 {digest[:12]}… differs from {card['sha256'][:12]}… in settings.json")
+        raise ValueError(f"{weights}: SHA-256 {digest[:12]}… differs from {str(card['sha256'])[:12]}… in settings.json")
     fields: dict = {
         name: tuple(value) if isinstance(value, list) else value for name, value in card["settings"].items()
     }
@@ -293,6 +297,7 @@ def load_weights(folder: Path, device: torch.device) -> tuple[torch.nn.Module, S
         settings = Settings(**fields)
         network = build_network(settings)
         network.load_state_dict(load_file(weights))
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f"{weights}: does not fit the network that settings.json describes: {error}") from error
+    except (TypeError, RuntimeError, SafetensorError) as error:
+        first = " ".join(str(error).split("\n")[:2])  # torch names every weight that does not fit, on a line each
+        raise ValueError(f"{weights}: does not fit the network that settings.json describes: {first}") from error
     return network.to(device).eval(), settings, card

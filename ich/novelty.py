@@ -68,20 +68,26 @@ def embeddings(network: torch.nn.Module, slices: Slices, settings: Settings, mos
     return np.stack(found)
 
 
-def fit(network: torch.nn.Module, training: Slices, validation: Slices, settings: Settings) -> Familiar:
+def fit(network: torch.nn.Module, training: Slices, validation: Slices, settings: Settings) -> Familiar | None:
     """Mean and covariance of the training cases' features, and the limit from the validation cases.
+
+    None where there are too few cases to tell what is unlike them.
 
     Source: Lee et al., NeurIPS 2018 (Mahalanobis distance of features); the covariance is that of Ledoit and Wolf 2004,
     which can be inverted with fewer cases than features.
     """
     from sklearn.covariance import LedoitWolf  # a second to import
 
+    if len(training.case_ids) < 2:
+        return None
     known = embeddings(network, training, settings, MOST_CASES)
     mean, sd = known.mean(0), known.std(0) + 1e-3
     precision = LedoitWolf(assume_centered=True).fit((known - mean) / sd).precision_
     held = embeddings(network, validation, settings, MOST_CASES)
     familiar = Familiar(mean, sd, precision.astype(np.float32), np.inf, len(known), len(held))
     limit = max(familiar.distance(each) for each in held)
+    if not limit > 0:  # training cases that are all the same have no spread
+        return None
     return Familiar(mean, sd, familiar.precision, limit, len(known), len(held))
 
 

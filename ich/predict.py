@@ -49,8 +49,13 @@ class Weights:
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> "Weights":
-        """Of a model folder; raises what `ich.model.load_weights` raises."""
+        """Of a model folder; raises what `ich.model.load_weights` raises, and ValueError for uncalibrated weights."""
         network, settings, card = load_weights(folder, choose_device(device))
+        if "volume_calibration" not in card:
+            raise ValueError(
+                f"{folder}: weights of a training that ended early, without volume_calibration: go on from them with "
+                "start_from"
+            )
         return cls(network, settings, card, novelty.load(folder, card.get("novelty_sha256")))
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ich import phantom, train, trained, variety
 from ich.atomic import replacing
-from ich.model import Settings, build_network, choose_device
+from ich.model import Settings, build_network, choose_device, load_weights
 from ich.train import Recipe
 from ich.training_slices import Seen, Slices, as_seen, joined
 
@@ -29,6 +29,10 @@ RECIPE = Recipe(
     ema_decay=0.998,
     validate_every=1500,
     seed=1,
+)
+NOT_TESTED = (
+    "patients with hemorrhage (one real head without any was looked at), children, contrast, CT angiography, slices "
+    "over 10 mm or under 1 mm, cone-beam CT, trauma, tumors and bleeds older than a few days"
 )
 EMBEDDED_SHARE = 0.2  # of the training cases; the others are varied
 RESERVED_SEED = 2019  # of the embedded cohort, which tests the weights
@@ -134,9 +138,12 @@ def pretrain(
         The seeds reach the embedded cohort's, there are too few cases to hold blood, or `start` is another network.
     """
     settings = settings or SETTINGS
-    begun, of_start, started_from = trained.begin(str(start or ""), settings)
-    if build_network(of_start).state_dict().keys() != build_network(settings).state_dict().keys():
-        raise ValueError(f"{start}: {of_start} is another network than {settings}")
+    begun = trained.Start(None, settings, {})
+    if start:
+        network, of_start, card = load_weights(start, torch.device("cpu"))
+        begun = trained.Start(network.state_dict(), of_start, card)
+    if build_network(begun.settings).state_dict().keys() != build_network(settings).state_dict().keys():
+        raise ValueError(f"{start}: {begun.settings} is another network than {settings}")
     folder = cache_folder(cache, settings)
     validation = render_slices(sources(validation_cases, seed + 1), folder, settings, jobs)
     slices = render_slices(sources(cases, seed), folder, settings, jobs)
@@ -155,7 +162,7 @@ def pretrain(
         print("step {step:6d}  loss {loss:.3f}  validation Dice {validation_dice:.3f}".format(**row), flush=True)
 
     network, history = train.train(
-        slices, validation, settings, recipe, report, checkpoint_file=out / "training.ckpt", start=begun
+        slices, validation, settings, recipe, report, checkpoint_file=out / "training.ckpt", start=begun.state
     )
     trained.keep(
         network,
@@ -165,9 +172,10 @@ def pretrain(
         history,
         out,
         trained_on="simulated CT only (ich.variety and ich.phantom); no voxel of a real scan",
+        not_tested=NOT_TESTED,
         simulated=True,
         recipe=vars(recipe),
-        started_from=started_from,
+        started_from=begun.card.get("sha256"),
         cases={"training": cases, "validation": validation_cases, "seed": seed, "embedded_share": EMBEDDED_SHARE},
         simulator={"phantom": phantom.VERSION, "variety": variety.VERSION},
     )

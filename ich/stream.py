@@ -77,7 +77,10 @@ class Stream:
                 self._asked[index] = self._workers.submit(self.render, index)
         for index in [index for index in self._asked if index < first]:
             del self._asked[index]
-        every = self.base | {f"simulated-{index}": self._asked[index].result() for index in window}
+        try:
+            every = self.base | {f"simulated-{index}": self._asked[index].result() for index in window}
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(f"no room on {self.device} to simulate cases beside the training: {error}") from error
         return side_by_side(every, self.settings, self.device)
 
 

@@ -1,9 +1,10 @@
 """Training: slices cached on the device, augmentation there, one visible loop. The test set is never touched."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import torch
 from ich import checkpoint, distributed
 from ich.augment import Draws, augment
 from ich.loss import segmentation_loss, slice_loss
-from ich.model import Settings, build_network, channels, half_precision, logits_of
+from ich.model import Settings, build_network, channels, half_precision, logits_of, save_weights
 from ich.tables import LABELS
+from ich.training_errors import LAST_GOOD, FiniteWatch, in_memory
 from ich.training_slices import Slices, data_hash
 
 FALSE_ML = 0.1  # of blood where there is none: what the score of a case halves at
+LOOK_EVERY = 100  # steps between looks at whether the loss is still finite, each of which a GPU waits for
+VALIDATED_AT_ONCE = 16  # slices
 UNSEEN_LOSS = 0.01  # hardness of a slice not yet seen: more than that of one well labeled
 
 
@@ -71,11 +75,11 @@ def _drawn_from(slices: Slices, settings: Settings) -> tuple[Slices, torch.Tenso
 
 
 @torch.no_grad()
-def predict_slices(network: torch.nn.Module, slices: Slices, settings: Settings, batch: int = 16) -> torch.Tensor:
+def predict_slices(network: torch.nn.Module, slices: Slices, settings: Settings) -> torch.Tensor:
     """(N, H, W) uint8 label of every slice at network resolution, where the slices lie."""
     network.eval()
     out = []
-    for stack in slices.hu_batches(batch):
+    for stack in slices.hu_batches(VALIDATED_AT_ONCE):
         logits = logits_of(network, channels(stack, settings), settings)
         out.append(logits.argmax(1).to(torch.uint8).to(slices.hu.device))
     return torch.cat(out)
@@ -125,28 +129,33 @@ def _floats(network: torch.nn.Module) -> list[torch.Tensor]:
     return [each.detach() for each in (*network.parameters(), *network.buffers()) if each.is_floating_point()]
 
 
-class BatchTooLarge(RuntimeError):
-    """The memory of the device does not hold a batch; the checkpoint keeps the state before."""
+def _take_up(kept: dict, parts: dict[str, Any], random: torch.Generator, recipe: Recipe) -> None:
+    """Bring networks, optimizer, schedule and random numbers to where a checkpoint has them."""
+    for name, part in parts.items():
+        part.load_state_dict(kept[name])
+    if kept["device"] == random.device.type:
+        random.set_state(kept["random"])
+    else:  # their generators have nothing in common
+        random.manual_seed(recipe.seed + kept["step"])
+        warnings.warn(
+            f"the checkpoint of step {kept['step']} was written on {kept['device']}: the training goes on from it on "
+            f"{random.device.type}, with other random numbers than it would have drawn there",
+            stacklevel=3,
+        )
 
 
-@contextmanager
-def _in_memory(settings: Settings, recipe: Recipe, device: torch.device) -> Iterator[None]:
-    """Say which batch may fit where this one does not."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        used = ""
-        if device.type == "cuda":
-            free, total = torch.cuda.mem_get_info(device)
-            used = f", {(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB in use"
-        raise BatchTooLarge(
-            f"{recipe.batch_size} slices of {settings.size} x {settings.size} pixels do not fit into the memory of "
-            f"{device}{used}: set batch_size={max(1, recipe.batch_size // 2)}"
-        ) from error
-
-
-class LossNotFinite(RuntimeError):
-    """The loss became infinite or no number; the checkpoint keeps the state before."""
+def _keep_last_good(
+    network: torch.nn.Module, settings: Settings, state: dict | None, history: list[dict], checkpoint_file: Path | None
+) -> str:
+    """Write the best weights of a training that ends early where another can start from them; says what is kept."""
+    if state is None or checkpoint_file is None:
+        return "no weights were kept before it"
+    folder, best = checkpoint_file.parent / LAST_GOOD, max(history, key=lambda row: row["validation_dice"])
+    if distributed.share().rank == 0:
+        network.load_state_dict(state)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(network, settings, folder, best_step=best["step"], validation_dice=best["validation_dice"])
+    return f"the weights of step {best['step']} are in {folder}, from where start_from goes on"
 
 
 def train(
@@ -180,9 +189,10 @@ def train(
 
     Raises
     ------
-    LossNotFinite
-        Names the first step and the cases of its batch.
-    BatchTooLarge
+    ich.training_errors.LossNotFinite
+        Names the first step and the cases of its batch. The weights of the best validation before it are a model folder
+        beside the checkpoint, `LAST_GOOD`, for `start`.
+    ich.training_errors.BatchTooLarge
         Says which batch to try.
     ValueError
         The checkpoint is damaged, or there are more processes than slices in a batch.
@@ -199,22 +209,26 @@ def train(
         network.load_state_dict(start)
     # Averaged weights (EMA) generalize better than the last ones and cost one multiplication a step.
     averaged = deepcopy(network)
-    optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        fused=True if device.type == "cuda" else None,  # one kernel in the place of dozens
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     slices, blood, hardness = _drawn_from(slices, settings)
     parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
-    mark = ""
-    if checkpoint_file:
+    kept, mark = None, ""
+    if checkpoint_file and share.rank == 0:
         begun = sorted((name, value.double().sum().item()) for name, value in (start or {}).items())
         mark = checkpoint.fingerprint(settings, recipe, data_hash(slices), data_hash(validation), begun, bool(renew))
-    kept = checkpoint.load(checkpoint_file, mark, torch.device("cpu")) if checkpoint_file else None
+        kept = checkpoint.load(checkpoint_file, mark, torch.device("cpu"))
+    kept = distributed.as_the_first_has_it(kept)
     first, best = 1, -1.0
     history: list[dict] = []
     best_state: dict[str, torch.Tensor] | None = None
     if kept:
-        for name, part in parts.items():
-            part.load_state_dict(kept[name])
-        random.set_state(kept["random"])
+        _take_up(kept, parts, random, recipe)
         hardness = kept["hardness"].to(device)
         first, history, best = kept["step"] + 1, kept["history"], kept["best"]
         best_state = {name: value.to(device) for name, value in kept["best_state"].items()}
@@ -223,26 +237,25 @@ def train(
         for row in history if share.rank == 0 else []:
             report(row)
     running = torch.zeros((), device=device)
-    broken = torch.zeros((), dtype=torch.long, device=device)  # first step whose loss was not finite
-    broken_rows = torch.zeros(recipe.batch_size, dtype=torch.long, device=device)
+    watch = FiniteWatch(recipe.batch_size, device)
     since = 0
     for step in range(first, recipe.steps + 1):
         network.train()
         # A GPU's sums may differ in the last bit from those of the next, and with them what is drawn.
         rows = distributed.of_the_first(_batch(slices, recipe, blood, hardness, random))
         own = rows[mine]
-        stack, labels = augment(
-            slices.hu_of(own), slices.labels_of(own), Draws(random, len(rows), mine), recipe.scanner_share
-        )
-        with _in_memory(settings, recipe, device):
+        with in_memory(len(own), settings, device):
+            stack, labels = augment(
+                slices.hu_of(own), slices.labels_of(own), Draws(random, len(rows), mine), recipe.scanner_share
+            )
             with half_precision(device):
                 logits = network(channels(stack, settings))
             loss = segmentation_loss(logits, labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-        distributed.average_gradients(network)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
+            distributed.average_gradients(network)
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
         schedule.step()
         # The memory grows with the steps: a short training would end on half its first weights. torch's AveragedModel
         # copies its own count of steps to the device at each of them, which a GPU has to wait for.
@@ -253,15 +266,15 @@ def train(
             poorly[mine] = slice_loss(logits.detach(), labels)
             hardness[rows] = distributed.summed(poorly)
         running += loss.detach()
-        # Kept on the device and looked at when validating: asking each step would make a GPU wait.
-        newly = (broken == 0) & ~loss.detach().isfinite()
-        broken, broken_rows = broken + newly * step, torch.where(newly, rows, broken_rows)
+        watch.see(step, rows, loss, norm)
         since += 1
-        if step % recipe.validate_every == 0 or step == recipe.steps:
-            if int(broken):
-                names = sorted({slices.case_ids[int(number)] for number in slices.case[broken_rows.cpu()]})
-                raise LossNotFinite(f"loss was not finite at step {int(broken)}, batch of cases {', '.join(names)}")
-            scored = torch.tensor(validate(averaged, validation, settings), dtype=torch.float64, device=device)
+        validates = step % recipe.validate_every == 0 or step == recipe.steps
+        if validates or step % LOOK_EVERY == 0:
+            watch.check(slices, partial(_keep_last_good, network, settings, best_state, history, checkpoint_file))
+        if validates:
+            with in_memory(VALIDATED_AT_ONCE, settings, device, fixed=True):
+                score = validate(averaged, validation, settings)
+            scored = torch.tensor(score, dtype=torch.float64, device=device)
             score = float(distributed.of_the_first(scored))
             row = {
                 "step": step,
@@ -279,7 +292,13 @@ def train(
                 best_state = {name: value.clone() for name, value in averaged.state_dict().items()}
             if checkpoint_file and step < recipe.steps:
                 state = {name: part.state_dict() for name, part in parts.items()}
-                state |= {"random": random.get_state(), "step": step, "history": history, "hardness": hardness}
+                state |= {
+                    "random": random.get_state(),
+                    "device": device.type,
+                    "step": step,
+                    "history": history,
+                    "hardness": hardness,
+                }
                 if share.rank == 0:
                     checkpoint.save(checkpoint_file, state | {"best": best, "best_state": best_state}, mark)
                 distributed.wait()

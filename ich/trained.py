@@ -1,20 +1,52 @@
 """From a trained network to a model folder, and the training of a run without its notebook."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from ich import distributed, novelty, splits, tables, train
-from ich.calibration import calibrate
+from ich.calibration import AT_ONCE, calibrate, uncalibrated
 from ich.model import Ensemble, Settings, choose_device, load_weights, save_weights
 from ich.stream import embedded_stream
 from ich.train import Recipe
-from ich.training_slices import Slices, data_hash, load_cases, load_slices
+from ich.training_errors import in_memory
+from ich.training_slices import Seen, Slices, cases_hash, load_cases, load_slices
 
 USE = "research only; not a medical device"
+NOT_TESTED = "patients, scanners and hospitals other than those of its own study"
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a training begins with: the `state` of a network, None for weights at random, and its settings and card."""
+
+    state: dict[str, torch.Tensor] | None
+    settings: Settings
+    card: dict
+
+
+def begin(start_from: str, settings: Settings) -> Start:
+    """The network of a model folder, with its own settings; one of the given settings where none is named.
+
+    Raises
+    ------
+    ValueError
+        Pixels were asked for that are neither the usual ones nor those of the network.
+    """
+    if not start_from:
+        return Start(None, settings, {})
+    network, found, card = load_weights(Path(start_from), torch.device("cpu"))
+    usual = Settings()
+    if (settings.pixel_mm, settings.size) not in {(usual.pixel_mm, usual.size), (found.pixel_mm, found.size)}:
+        raise ValueError(
+            f"{start_from}: its network has pixel_mm={found.pixel_mm:g} and network_size={found.size}, asked for are "
+            f"{settings.pixel_mm:g} and {settings.size}: leave them out, or train without start_from"
+        )
+    return Start(network.state_dict(), uncalibrated(found), card)
 
 
 def keep(
@@ -34,43 +66,61 @@ def keep(
 
     Returns
     -------
-    settings : with the temperature found.
+    settings : as `calibrate` returns them.
     """
-    settings, volume_calibration = calibrate(network, validation, settings)
-    familiar = novelty.fit(network, training, validation, settings)
+    with in_memory(AT_ONCE, settings, validation.device, fixed=True):
+        settings, volume_calibration = calibrate(network, validation, settings)
+        familiar = novelty.fit(network, training, validation, settings)
     best = history.iloc[int(history["validation_dice"].argmax())]
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(
-        network,
-        settings,
-        folder,
-        best_step=int(best["step"]),
-        validation_dice=round(float(best["validation_dice"]), 4),
-        volume_calibration=volume_calibration,
-        novelty_sha256=novelty.save(familiar, folder),
-        use=USE,
-        **card,
-    )
+    written = {
+        "best_step": int(best["step"]),
+        "validation_dice": round(float(best["validation_dice"]), 4),
+        "volume_calibration": volume_calibration,
+        "novelty_sha256": novelty.save(familiar, folder) if familiar else None,
+        "use": USE,
+        "not_tested": NOT_TESTED,
+        "absent_labels": train.absent_labels(training, settings),
+    }
+    save_weights(network, settings, folder, **written | card)
     return settings
 
 
-def begin(start_from: str, settings: Settings) -> tuple[dict[str, torch.Tensor] | None, Settings, str | None]:
-    """Weights to go on from, their settings and SHA-256; no weights and the given settings where there are none."""
-    if not start_from:
-        return None, settings, None
-    network, settings, card = load_weights(Path(start_from), torch.device("cpu"))
-    return network.state_dict(), replace(settings, temperature=1.0), card["sha256"]
+def card_of(
+    cases: pd.DataFrame, base: Mapping[str, Seen], training: Slices, start: Start, recipe: Recipe, n_simulated: int
+) -> dict:
+    """What settings.json says of a training on the split `cases` of a run, for `keep`.
+
+    Parameters
+    ----------
+    base : the cases as the network sees them. training : their slices and those of simulated cases beside them.
+    """
+    data = ", ".join(sorted(cases["source"].unique()))
+    if n_simulated:
+        data += f" and simulated cases beside it, {n_simulated} at a time"
+    before = start.card.get("trained_on")
+    absent = train.absent_labels(training, start.settings)
+    if start.state is not None:  # the network knows them already, unless it did not meet them before either
+        absent = [label for label in absent if label in start.card.get("absent_labels", [])]
+    return {
+        "trained_on": f"{before}; then on {data}" if before else data,
+        "simulated": bool(cases["simulated"].all()) and start.card.get("simulated", True),
+        "absent_labels": absent,
+        "recipe": vars(recipe),
+        "started_from": start.card.get("sha256"),
+        "training_data_sha256": cases_hash(base),
+    }
 
 
-def check_trained_on(card: dict, training: Slices) -> None:
+def check_trained_on(card: dict, base: Mapping[str, Seen]) -> None:
     """Refuse a network trained on other cases than this run's training split: it may have seen the test cases.
 
     Raises
     ------
     ValueError
-        The pixels that it was trained on are others than those of `training`.
+        The pixels that it was trained on are others than those of the cases `base`.
     """
-    if card.get("training_data_sha256") != data_hash(training):
+    if card.get("training_data_sha256") != cases_hash(base):
         raise ValueError(
             "model/ was trained on other slices than this run's training split, so test cases may be among them: run "
             "`ich train` after 01_cohort has written this split, with the parameters of 02 that this run has"
@@ -99,10 +149,10 @@ def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
         raise ValueError(f"{len(runs)} run was given: an ensemble takes two or more")
     where = choose_device(device)
     loaded = [load_weights(run / "model", where) for run in runs]
-    settings = replace(loaded[0][1], temperature=1.0)
+    settings = uncalibrated(loaded[0][1])
     cases = {name: splits.open_split(runs[0], name) for name in ("train", "validation")}
     for run, (_, other, _) in zip(runs, loaded, strict=True):
-        if replace(other, temperature=1.0) != settings:
+        if uncalibrated(other) != settings:
             raise ValueError(f"{run.name}: its network has {other}, that of {runs[0].name} {settings}")
         seen = set(splits.open_split(run, "train")["patient_id"]) & set(cases["validation"]["patient_id"])
         if seen:
@@ -134,7 +184,8 @@ def train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd
     The learning curve; the first process has written it to tables/training.csv, and the network to model/.
     """
     given = Settings(pixel_mm=parameters["pixel_mm"], size=parameters["network_size"])
-    start, settings, started_from = begin(parameters["start_from"], given)
+    start = begin(parameters["start_from"], given)
+    settings = start.settings
     recipe = Recipe(
         steps=parameters["steps"],
         batch_size=parameters["batch_size"],
@@ -155,16 +206,14 @@ def train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd
         with embedded_stream(base, parameters["n_simulated"], settings, device, recipe.seed) as stream:
             training = stream(0)
             network, history = train.train(
-                training, validation, settings, recipe, report, checkpoint_file, start, stream.renew
+                training, validation, settings, recipe, report, checkpoint_file, start.state, stream.renew
             )
         if distributed.share().rank == 0:
             tables.write(history, run / "tables" / "training.csv")
-            keep(
-                network, settings, training, validation, history, run / "model",
-                trained_on=", ".join(sorted(cases["train"]["source"].unique())),
-                simulated=bool(cases["train"]["simulated"].any()), simulated_cases_beside=parameters["n_simulated"],
-                recipe=vars(recipe), started_from=started_from, training_data_sha256=data_hash(training),
-            )  # fmt: skip
+            card = card_of(cases["train"], base, training, start, recipe, parameters["n_simulated"])
+            keep(network, settings, training, validation, history, run / "model", **card)
+            for label in card["absent_labels"]:
+                warnings.warn(f"no training case holds {label} blood: the network cannot mark it", stacklevel=2)
             checkpoint_file.unlink(missing_ok=True)
         distributed.wait()
     return history

@@ -113,7 +113,10 @@ def load_cases(cases: pd.DataFrame, folder: Path, settings: Settings) -> dict[st
         for row in cases.itertuples()
     )
     if not any(bool((seen.labels > 0).any()) for seen in loaded):
-        raise ValueError(f"none of the {len(loaded)} cases of this split holds a labeled voxel: nothing to learn")
+        raise ValueError(
+            f"none of the {len(loaded)} cases of this split holds blood on {settings.size} x {settings.size} pixels of "
+            f"{settings.pixel_mm:g} mm: nothing to learn"
+        )
     return dict(zip(cases["case_id"], loaded, strict=True))
 
 
@@ -162,8 +165,17 @@ def joined(
     return Slices(**parts, case_ids=tuple(case_ids), device=device)
 
 
+def cases_hash(cases: Mapping[str, Seen]) -> str:
+    """SHA-256 of the pixels and labels of cases, that of `data_hash` of their slices."""
+    digest = hashlib.sha256()
+    for name in ("hu", "labels"):
+        for seen in cases.values():
+            digest.update(np.ascontiguousarray(getattr(seen, name)).data)
+    return digest.hexdigest()
+
+
 def data_hash(slices: Slices) -> str:
-    """SHA-256 of the pixels and labels of a split, for the weights' card."""
+    """SHA-256 of the pixels and labels of a split."""
     # `data` is a view: the bytes of thousands of cases are not copied.
     digest = hashlib.sha256(slices.hu.cpu().contiguous().numpy().data)
     digest.update(slices.labels.cpu().contiguous().numpy().data)

@@ -38,10 +38,21 @@ with distributed.joined("cpu"):
 """
 
 
-def trained(folder: Path, world: int) -> dict:
-    """History of this training by `world` processes."""
-    script = folder / "training.py"
-    script.write_text(TRAINING)
+ASKING = """
+import sys, torch
+from ich import distributed
+with distributed.joined("cpu"):
+    rank = distributed.share().rank
+    own = {"rank": rank, "weights": torch.full((3,), float(rank))} if rank == 0 else None
+    got = distributed.as_the_first_has_it(own)
+    torch.save(got, f"{sys.argv[1]}.{rank}")
+"""
+
+
+def ran(script_text: str, folder: Path, world: int) -> Path:
+    """What a script, run by `world` processes, was told to write."""
+    script = folder / "script.py"
+    script.write_text(script_text)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -52,7 +63,21 @@ def trained(folder: Path, world: int) -> dict:
         for r in range(world)
     ]
     assert [each.wait(timeout=300) for each in running] == [0] * world
-    return torch.load(out, weights_only=True)
+    return out
+
+
+def trained(folder: Path, world: int) -> dict:
+    """History of this training by `world` processes."""
+    return torch.load(ran(TRAINING, folder, world), weights_only=True)
+
+
+def test_what_the_first_process_took_up_all_have(tmp_path):
+    """A checkpoint that another machine cannot see would let its processes begin anew while the first goes on."""
+    out = ran(ASKING, tmp_path, 2)
+    for rank in (0, 1):
+        got = torch.load(out.with_name(f"{out.name}.{rank}"), weights_only=True)
+        assert got["rank"] == 0
+        assert got["weights"].tolist() == [0, 0, 0]
 
 
 def test_two_processes_give_the_result_of_one(tmp_path):

@@ -115,6 +115,21 @@ def test_simulated_data_are_said_to_be_simulated_in_title_and_tables(demo):
     assert "imulated" not in page.partition("<main>")[2]
 
 
+def test_what_the_network_was_trained_on_and_not_tested_on_is_said(demo):
+    run, manifest = demo
+    card = {"trained_on": "simulated CT only; then on manifest own.csv", "not_tested": "patients elsewhere"}
+    (run / "model").mkdir()
+    (run / "model" / "settings.json").write_text(json.dumps(card))
+    text = words(index_html(run, manifest))
+    assert "Research use only: not a medical device, not for diagnosis or treatment." in text
+    assert "The network was trained on simulated CT only; then on manifest own.csv." in text
+    assert "It was not tested on patients elsewhere." in text
+    given = {"03_test_set": {"parameters": {"predictions": "masks"}}}
+    text = words(index_html(run, manifest | {"notebooks": manifest["notebooks"] | given}))
+    assert "Research use only" in text
+    assert "was trained on" not in text, "these predictions were made elsewhere"
+
+
 def test_a_study_of_masks_alone_asks_about_abc2_and_says_what_it_lacks(demo):
     run, manifest = demo
     text = words(index_html(run, without_network(run, manifest)))

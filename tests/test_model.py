@@ -1,5 +1,6 @@
 """What the network sees of a scan can be brought back to the scan's own voxels, and weights carry their settings."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -132,7 +133,24 @@ def test_weights_of_another_network_are_refused(tmp_path, change):
     model.save_weights(model.build_network(SETTINGS), SETTINGS, tmp_path)
     card = json.loads((tmp_path / "settings.json").read_text())
     (tmp_path / "settings.json").write_text(json.dumps(card | {"settings": card["settings"] | change}))
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="does not fit") as error:
+        model.load_weights(tmp_path, CPU)
+    assert len(str(error.value)) < 500, "torch names every weight that does not fit"
+
+
+def test_damaged_files_are_named(tmp_path):
+    model.save_weights(model.build_network(SETTINGS), SETTINGS, tmp_path)
+    weights, described = tmp_path / "weights.safetensors", tmp_path / "settings.json"
+    card = json.loads(described.read_text())
+    weights.write_bytes(b"no weights")
+    described.write_text(json.dumps(card | {"sha256": None}))
+    with pytest.raises(ValueError, match=r"weights\.safetensors: SHA-256 .* differs from None"):
+        model.load_weights(tmp_path, CPU)
+    described.write_text(json.dumps(card | {"sha256": hashlib.sha256(b"no weights").hexdigest()}))
+    with pytest.raises(ValueError, match=r"weights\.safetensors: does not fit"):
+        model.load_weights(tmp_path, CPU)
+    described.write_text("{")
+    with pytest.raises(ValueError, match=r"settings\.json: damaged"):
         model.load_weights(tmp_path, CPU)
 
 

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from ich import calibration, model, train, training_slices
-from ich.trained import check_trained_on
+from ich import calibration, model, predict, train, training_slices
+from ich.scan import read_scan
+from ich.trained import Start, begin, card_of, check_trained_on, keep
+from ich.training_errors import LAST_GOOD, BatchTooLarge, LossNotFinite
 
 SETTINGS = model.Settings(pixel_mm=4.0, size=48, channels=(8, 16), strides=(2,))
 CPU = torch.device("cpu")
@@ -87,8 +89,51 @@ def test_loss_that_is_not_finite_names_the_cases(discs):
     folder, cases = discs
     part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
     recipe = train.Recipe(steps=4, batch_size=4, learning_rate=math.inf, validate_every=2)
-    with pytest.raises(train.LossNotFinite, match=r"not finite at step [23], batch of cases .*[01]"):
+    with pytest.raises(LossNotFinite, match=r"not finite at step [23], batch of cases .*[01]"):
         train.train(part, part, SETTINGS, recipe)
+
+
+def test_gradient_that_is_not_finite_ends_a_training_that_can_go_on(discs, tmp_path, monkeypatch):
+    """The loss is finite: were its gradient not looked at, the weights kept at step 4 would be no numbers."""
+    folder, cases = discs
+    part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
+    recipe = train.Recipe(steps=6, batch_size=4, validate_every=2, seed=3)
+    file, seen, whole = tmp_path / "model" / "checkpoint.pt", [], train.segmentation_loss
+
+    def broken(logits, labels):
+        seen.append(1)
+        loss = whole(logits, labels)
+        return loss + (0 * logits.sum()).sqrt() if len(seen) == 4 else loss  # the root's slope at 0 is infinite
+
+    expected = train.train(part, part, SETTINGS, train.Recipe(steps=2, batch_size=4, validate_every=2, seed=3))[1]
+    monkeypatch.setattr(train, "segmentation_loss", broken)
+    with pytest.raises(LossNotFinite, match=r"at step 4, batch of cases .*weights of step 2 are in .*last_good"):
+        train.train(part, part, SETTINGS, recipe, checkpoint_file=file)
+    good = begin(str(file.parent / LAST_GOOD), model.Settings())
+    assert good.settings == SETTINGS
+    assert good.card["validation_dice"] == pytest.approx(expected["validation_dice"].iloc[0], abs=0.2)
+    assert all(bool(value.isfinite().all()) for value in good.state.values())
+    with pytest.raises(ValueError, match=r"ended early.*start_from"):
+        predict.Weights.load(file.parent / LAST_GOOD)
+    monkeypatch.setattr(train, "segmentation_loss", whole)
+    rows = []
+    train.train(part, part, SETTINGS, recipe, rows.append, file)  # its checkpoint is that of step 2
+    assert [row["step"] for row in rows] == [2, 4, 6]
+
+
+def test_checkpoint_of_another_device_is_taken_up_with_other_random_numbers(discs, tmp_path):
+    folder, cases = discs
+    part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
+    recipe, file = train.Recipe(steps=6, batch_size=4, validate_every=2), tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train.train(part, part, SETTINGS, recipe, stop_after(4), file)
+    kept = torch.load(file, weights_only=True)
+    kept["state"] |= {"device": "cuda", "random": torch.zeros(16, dtype=torch.uint8)}  # as long as that of a GPU
+    torch.save(kept, file)
+    rows = []
+    with pytest.warns(UserWarning, match="step 2 was written on cuda: the training goes on from it on cpu"):
+        train.train(part, part, SETTINGS, recipe, rows.append, file)
+    assert [row["step"] for row in rows] == [2, 4, 6]
 
 
 def stop_after(step):
@@ -160,15 +205,26 @@ def test_slices_labeled_poorly_come_back(discs):
     assert (drawn[-5:] == 7).all()
 
 
-def test_batch_beyond_the_memory_says_what_may_fit(discs, monkeypatch):
-    def none_left(*arguments):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def none_left(*arguments, **named):
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
+
+@pytest.mark.parametrize(
+    ("place", "batch_size", "advice"),
+    [
+        ((train, "segmentation_loss"), 6, "set batch_size=3"),
+        ((train, "augment"), 6, "set batch_size=3"),
+        ((torch.optim.AdamW, "step"), 5, "set batch_size=2"),
+        ((torch.optim.AdamW, "step"), 1, "set a smaller network_size"),
+        ((train, "predict_slices"), 6, "set a smaller network_size"),
+    ],
+)
+def test_memory_is_said_to_be_too_small_wherever_it_is(discs, monkeypatch, place, batch_size, advice):
     folder, cases = discs
     part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
-    monkeypatch.setattr(train, "segmentation_loss", none_left)
-    with pytest.raises(train.BatchTooLarge, match=r"6 slices of 48 x 48 pixels do not fit.*batch_size=3"):
-        train.train(part, part, SETTINGS, train.Recipe(steps=2, batch_size=6))
+    monkeypatch.setattr(*place, none_left)
+    with pytest.raises(BatchTooLarge, match=rf"slices of 48 x 48 pixels do not fit .* {advice}"):
+        train.train(part, part, SETTINGS, train.Recipe(steps=2, batch_size=batch_size, validate_every=1))
 
 
 def test_slices_beyond_the_memory_of_the_device_stay_in_main_memory(discs, monkeypatch):
@@ -193,12 +249,20 @@ def test_label_that_no_case_holds_is_named(discs):
     assert train.absent_labels(part, SETTINGS) == ["ventricular", "subarachnoid"]
 
 
-def test_one_case_a_split_is_enough_to_run(discs):
+def test_one_case_a_split_is_enough_to_run(discs, tmp_path):
     folder, cases = discs
     part, held = (training_slices.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:1], cases[1:2]))
     network, history = train.train(part, held, SETTINGS, train.Recipe(steps=4, batch_size=4, validate_every=2))
     assert history["step"].tolist() == [2, 4]
     assert calibration.calibrate(network, held, SETTINGS)[1]["factor"] is None
+    keep(network, SETTINGS, part, held, history, tmp_path, trained_on="one disc", simulated=True)
+    weights = predict.Weights.load(tmp_path)
+    assert weights.familiar is None, "one scan does not tell what is unlike it"
+    assert predict.predict(weights.network, weights.settings, read_scan(folder / "2.nii.gz")).labels.shape == (
+        90,
+        90,
+        6,
+    )
 
 
 def test_calibration_knows_whose_the_scans_are(discs):
@@ -236,9 +300,35 @@ def test_mask_on_another_grid_names_the_case(discs, tmp_path):
 
 def test_a_network_that_saw_other_cases_is_refused(discs):
     folder, cases = discs
-    own, other = (training_slices.load_slices(rows, folder, SETTINGS, CPU) for rows in (cases[:2], cases[1:3]))
-    check_trained_on({"training_data_sha256": training_slices.data_hash(own)}, own)
+    own, other = (training_slices.load_cases(rows, folder, SETTINGS) for rows in (cases[:2], cases[1:3]))
+    slices = training_slices.side_by_side(own, SETTINGS, CPU)
+    check_trained_on({"training_data_sha256": training_slices.data_hash(slices)}, own)
     with pytest.raises(ValueError, match="trained on other slices than this run's training split"):
-        check_trained_on({"training_data_sha256": training_slices.data_hash(other)}, own)
+        check_trained_on({"training_data_sha256": training_slices.cases_hash(other)}, own)
     with pytest.raises(ValueError, match="trained on other slices"):
         check_trained_on({}, own)
+
+
+def test_card_says_what_a_network_was_trained_on_before_and_then(discs):
+    folder, cases = discs
+    cases = cases[:2].assign(source="manifest own.csv", simulated=False)
+    base = training_slices.load_cases(cases, folder, SETTINGS)
+    slices = training_slices.side_by_side(base, SETTINGS, CPU)
+    recipe = train.Recipe()
+    anew = card_of(cases, base, slices, Start(None, SETTINGS, {}), recipe, 0)
+    assert anew["trained_on"] == "manifest own.csv"
+    assert anew["absent_labels"] == ["ventricular", "subarachnoid"]
+    assert not anew["simulated"]
+    before = {"trained_on": "simulated CT only", "simulated": True, "absent_labels": ["subarachnoid"], "sha256": "ab"}
+    further = card_of(cases, base, slices, Start({}, SETTINGS, before), recipe, 20)
+    assert further["trained_on"].startswith("simulated CT only; then on manifest own.csv and simulated cases beside it")
+    assert further["absent_labels"] == ["subarachnoid"], "it met ventricular blood before"
+    assert further["started_from"] == "ab"
+    assert card_of(cases.assign(simulated=True), base, slices, Start({}, SETTINGS, before), recipe, 0)["simulated"]
+
+
+def test_pixels_asked_for_beside_a_network_that_has_others_are_an_error(tmp_path):
+    model.save_weights(model.build_network(SETTINGS), SETTINGS, tmp_path)
+    assert begin(str(tmp_path), model.Settings()).settings == SETTINGS
+    with pytest.raises(ValueError, match=r"pixel_mm=4 and network_size=48, asked for are 2 and 128: leave them out"):
+        begin(str(tmp_path), model.Settings(pixel_mm=2.0))
