@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", type=Path, metavar="DIR", help="model folder of a run (default: the weights that ich ships)"
     )
     segment.add_argument("--resume", action="store_true", help="take up what an interrupted call with these scans did")
-    segment.add_argument("--jobs", type=int, default=1, help="processes for several scans, -1 for one per core")
+    segment.add_argument("--jobs", type=int, default=-1, help="processes for several scans (default: one per core)")
 
     training = command("train", _train, "train the network of a run without its notebook; torchrun shares the work")
     training.add_argument("run", type=Path, metavar="RUN", help="run folder that 01_cohort has filled")

@@ -1,4 +1,6 @@
-"""What a GPU's memory has room for."""
+"""What the memory of a GPU, or of a machine without one, has room for."""
+
+import os
 
 import torch
 from joblib import effective_n_jobs
@@ -16,8 +18,17 @@ def processes(device: torch.device, jobs: int) -> int:
 
     Parameters
     ----------
-    jobs : -1 for one per core.
+    jobs : -1 for one per core; on a CPU, no more than the machine's memory has room for.
     """
-    if device.type == "cpu":
+    if device.type == "cpu" and jobs != -1:
         return jobs
-    return max(1, min(effective_n_jobs(jobs), int(free_bytes(device) // PROCESS_BYTES)))
+    memory = machine_bytes() if device.type == "cpu" else free_bytes(device)
+    return max(1, min(effective_n_jobs(jobs), int(memory // PROCESS_BYTES)))
+
+
+def machine_bytes() -> float:
+    """Memory of the machine; without end where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return float("inf")

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from ich import phantom, train, trained, variety
+from ich import distributed, phantom, train, trained, variety
 from ich.atomic import replacing
 from ich.model import Settings, build_network, choose_device, load_weights
 from ich.train import Recipe
@@ -77,13 +77,16 @@ def _render(source: Source, folder: Path, settings: Settings) -> Path:
     return path
 
 
-def render_slices(chosen: list[Source], folder: Path, settings: Settings, jobs: int = 1) -> Slices:
-    """The slices of these cases, on the first GPU where there is one; each case is rendered once and kept in `folder`.
+def render_slices(
+    chosen: list[Source], folder: Path, settings: Settings, jobs: int = 1, device: torch.device | None = None
+) -> Slices:
+    """The slices of these cases; each case is rendered once and kept in `folder`.
 
     Parameters
     ----------
     folder : cache of one simulator version and one `settings`, as `cache_folder` names it.
     jobs : processes, -1 for one per core.
+    device : where the slices are to lie, the first GPU where there is one unless given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     work = joblib.Parallel(n_jobs=jobs, return_as="generator")(
@@ -95,7 +98,7 @@ def render_slices(chosen: list[Source], folder: Path, settings: Settings, jobs: 
         with np.load(path) as case:
             lengths.append(len(case["voxel_ml"]))
     cases = (_read(path) for path in paths)
-    return joined(cases, [source.name for source in chosen], lengths, settings, choose_device())
+    return joined(cases, [source.name for source in chosen], lengths, settings, device or choose_device())
 
 
 def _read(path: Path) -> Seen:
@@ -121,6 +124,8 @@ def pretrain(
 ) -> pd.DataFrame:
     """Simulate, train and write weights.safetensors, settings.json and training.csv into `out`.
 
+    Alone, or as one of the processes that torchrun started: the first one renders, and writes what comes of it.
+
     Parameters
     ----------
     cache : folder of rendered cases, about 1 MB each; what is there is not rendered again.
@@ -145,39 +150,47 @@ def pretrain(
     if build_network(begun.settings).state_dict().keys() != build_network(settings).state_dict().keys():
         raise ValueError(f"{start}: {begun.settings} is another network than {settings}")
     folder = cache_folder(cache, settings)
-    validation = render_slices(sources(validation_cases, seed + 1), folder, settings, jobs)
-    slices = render_slices(sources(cases, seed), folder, settings, jobs)
-    for name, part in (("training", slices), ("validation", validation)):
-        if not bool((part.labels > 0).any()):
-            raise ValueError(f"none of the {len(part.case_ids)} {name} cases holds blood: take more")
-    torch.set_num_threads(joblib.effective_n_jobs(jobs))
-    torch.set_flush_denormal(True)
-    out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict] = []
+    drawn = sources(validation_cases, seed + 1), sources(cases, seed)
+    with distributed.joined() as device:
+        first = distributed.share().rank == 0
+        if not first:
+            distributed.wait()  # until what is read now has been rendered
+        validation, slices = (render_slices(each, folder, settings, jobs, device) for each in drawn)
+        if first:
+            distributed.wait()
+        for name, part in (("training", slices), ("validation", validation)):
+            if not bool((part.labels > 0).any()):
+                raise ValueError(f"none of the {len(part.case_ids)} {name} cases holds blood: take more")
+        torch.set_num_threads(joblib.effective_n_jobs(jobs))
+        torch.set_flush_denormal(True)
+        out.mkdir(parents=True, exist_ok=True)
+        rows: list[dict] = []
 
-    def report(row: dict) -> None:
-        rows.append(row)
-        with replacing(out / "training.csv") as part:
-            pd.DataFrame(rows).to_csv(part, index=False)
-        print("step {step:6d}  loss {loss:.3f}  validation Dice {validation_dice:.3f}".format(**row), flush=True)
+        def report(row: dict) -> None:
+            rows.append(row)
+            with replacing(out / "training.csv") as part:
+                pd.DataFrame(rows).to_csv(part, index=False)
+            print("step {step:6d}  loss {loss:.3f}  validation Dice {validation_dice:.3f}".format(**row), flush=True)
 
-    network, history = train.train(
-        slices, validation, settings, recipe, report, checkpoint_file=out / "training.ckpt", start=begun.state
-    )
-    trained.keep(
-        network,
-        replace(settings, **AFTERWARDS),
-        slices,
-        validation,
-        history,
-        out,
-        trained_on="simulated CT only (ich.variety and ich.phantom); no voxel of a real scan",
-        not_tested=NOT_TESTED,
-        simulated=True,
-        recipe=vars(recipe),
-        started_from=begun.card.get("sha256"),
-        cases={"training": cases, "validation": validation_cases, "seed": seed, "embedded_share": EMBEDDED_SHARE},
-        simulator={"phantom": phantom.VERSION, "variety": variety.VERSION},
-    )
-    (out / "training.ckpt").unlink(missing_ok=True)
-    return history
+        network, history = train.train(
+            slices, validation, settings, recipe, report, checkpoint_file=out / "training.ckpt", start=begun.state
+        )
+        if not first:
+            return history
+        trained.keep(
+            network,
+            replace(settings, **AFTERWARDS),
+            slices,
+            validation,
+            history,
+            out,
+            trained_on="simulated CT only (ich.variety and ich.phantom); no voxel of a real scan",
+            not_tested=NOT_TESTED,
+            simulated=True,
+            recipe=vars(recipe),
+            started_from=begun.card.get("sha256"),
+            cases={"training": cases, "validation": validation_cases, "seed": seed, "embedded_share": EMBEDDED_SHARE},
+            simulator={"phantom": phantom.VERSION, "variety": variety.VERSION},
+        )
+        (out / "training.ckpt").unlink(missing_ok=True)
+        return history

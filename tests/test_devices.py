@@ -53,7 +53,13 @@ def test_half_precision_marks_what_single_precision_does(case, monkeypatch):
 def test_as_many_processes_share_a_gpu_as_its_memory_has_room_for(monkeypatch, free, jobs, expected):
     monkeypatch.setattr(gpu, "free_bytes", lambda device: free)
     assert gpu.processes(torch.device("cuda"), jobs) == expected
-    assert gpu.processes(torch.device("cpu"), jobs) == jobs
+
+
+def test_processes_on_a_cpu_fit_into_its_memory(monkeypatch):
+    monkeypatch.setattr(gpu, "effective_n_jobs", lambda jobs: 16)
+    monkeypatch.setattr(gpu, "machine_bytes", lambda: 8.2e9)
+    assert gpu.processes(torch.device("cpu"), -1) == 4
+    assert gpu.processes(torch.device("cpu"), 6) == 6, "who asks for a number gets it"
 
 
 @needs_gpu

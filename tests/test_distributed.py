@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from ich import distributed
+from ich import distributed, model
 
 TRAINING = """
 import sys, json, torch
@@ -46,6 +47,18 @@ with distributed.joined("cpu"):
     own = {"rank": rank, "weights": torch.full((3,), float(rank))} if rank == 0 else None
     got = distributed.as_the_first_has_it(own)
     torch.save(got, f"{sys.argv[1]}.{rank}")
+"""
+
+
+PRETRAINING = """
+import sys, torch
+from pathlib import Path
+from ich import model, pretrain
+torch.set_num_threads(1)
+settings = model.Settings(size=64, pixel_mm=3.4, channels=(4, 8), strides=(2,))
+recipe = pretrain.Recipe(steps=2, batch_size=4, validate_every=1)
+out = Path(sys.argv[1])
+pretrain.pretrain(out, out / "cache", 2, 2, recipe, seed=7, jobs=1, settings=settings)
 """
 
 
@@ -90,6 +103,13 @@ def test_two_processes_give_the_result_of_one(tmp_path):
     assert two["loss"][:10] == pytest.approx(one["loss"][:10], rel=1e-3)
     assert two["validation_dice"][-1] == pytest.approx(one["validation_dice"][-1], abs=0.05)
     assert one["loss"][-1] < 0.7 * one["loss"][0], "a training that learns nothing proves nothing"
+
+
+def test_two_processes_make_one_folder_of_pretrained_weights(tmp_path):
+    out = ran(PRETRAINING, tmp_path, 2)
+    _, _, card = model.load_weights(out, torch.device("cpu"))
+    assert card["cases"]["training"] == 2
+    assert pd.read_csv(out / "training.csv")["step"].tolist() == [1, 2], "every step is reported once"
 
 
 @pytest.mark.parametrize(("n", "world"), [(10, 2), (10, 3), (7, 4), (4, 4)])
