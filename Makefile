@@ -4,11 +4,12 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
+NNUNET ?= .nnunet
 INSTALLED := $(VENV)/.installed
 REPORT := reports/demo/html/index.html
 SOURCES := $(wildcard ich/*.py ich/templates/* ich/templates/report/* notebooks/*.ipynb notebooks/profiles/demo.yaml)
 
-.PHONY: help install wheels study test lint bench fuzz test-browser lock clean
+.PHONY: help install wheels study test lint bench bench-nnunet fuzz test-browser lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,13 @@ lint: $(INSTALLED)  ## check style and types
 
 bench: $(INSTALLED)  ## time what is meant to be fast
 	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+bench-nnunet: $(INSTALLED) $(NNUNET)/bin/nnUNetv2_train  ## nnU-Net and this package in the same time, 20 minutes on a CPU
+	$(BIN)/python tests/benchmarks/nnunet_side_by_side.py $(NNUNET)
+
+$(NNUNET)/bin/nnUNetv2_train:
+	$(PYTHON) -m venv $(NNUNET)
+	$(NNUNET)/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' nnunetv2==2.8.1
 
 # atheris is for this alone, and not for every machine: it is no requirement.
 fuzz: $(INSTALLED)  ## 130,000 mutated inputs through every reader; counts to reports/checks/fuzz.csv

@@ -1,6 +1,7 @@
 """A trainer for nnU-Net's own environment: its plans, loss and augmentation, for a wall-clock budget.
 
-nnU-Net finds it through the environment variable nnUNet_extTrainer; ICH_BUDGET_S is the budget.
+nnU-Net finds it through the environment variable nnUNet_extTrainer; ICH_BUDGET_S is the budget, ICH_ITERATIONS
+the batches of an epoch.
 """
 
 import os
@@ -15,7 +16,7 @@ class nnUNetTrainerBudget(nnUNetTrainer):
 
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict, device: torch.device):
         super().__init__(plans, configuration, fold, dataset_json, device)  # nnU-Net keeps arguments by their names
-        self.num_iterations_per_epoch = 5
+        self.num_iterations_per_epoch = int(os.environ["ICH_ITERATIONS"])
         self.num_val_iterations_per_epoch = 1
         self.num_epochs = 1000
 
