@@ -154,6 +154,14 @@ def _check_one(splits: pd.DataFrame, column: str, what: str) -> None:
         raise ValueError(f"{what.format(value)} stands in more than one split: {where}")
 
 
+def _excluded(cohort: pd.DataFrame) -> str:
+    """How many cases were excluded and why most of them were, for an error that this may explain."""
+    reasons = cohort.loc[~cohort["included"], "reason"].dropna()
+    if reasons.empty:
+        return ""
+    return f"; {len(reasons)} cases were excluded, {(reasons == reasons.mode()[0]).sum()} as {reasons.mode()[0]!r}"
+
+
 def open_split(run_dir: Path, name: str) -> pd.DataFrame:
     """The included cases of one split with their cohort columns, checked once more for shared patients and images.
 
@@ -167,5 +175,5 @@ def open_split(run_dir: Path, name: str) -> pd.DataFrame:
     check_splits(splits, cohort)
     wanted = splits.loc[splits["split"] == name, ["case_id", "split"]]
     if wanted.empty:
-        raise ValueError(f"split {name!r} has no case: {splits['split'].value_counts().to_dict()}")
+        raise ValueError(f"split {name!r} has no case: {splits['split'].value_counts().to_dict()}{_excluded(cohort)}")
     return cohort.drop(columns="split", errors="ignore").merge(wanted, on="case_id", validate="one_to_one")

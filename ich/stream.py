@@ -15,14 +15,14 @@ from ich.model import Settings
 from ich.phantom import make_case
 from ich.training_slices import Seen, Slices, as_seen, side_by_side
 
-MOST_JOBS = 8  # processes that render for a GPU
+MOST_JOBS = 16  # processes that render for a GPU
 FIRST_SEED = 10**6  # of streams: far from the seeds of cohorts, so that no tested patient is trained on
 
 
 def embedded_case(seed: int, settings: Settings, size: int, device: str, index: int) -> Seen:
     """Case `index` of the embedded kind as a network sees it, rendered on `device`."""
     case = make_case(FIRST_SEED + seed, index, size, device)
-    return as_seen(case.hu, case.labels, case.grid, settings).of_the_head(settings)
+    return as_seen(case.hu, case.labels, case.grid, settings, device).of_the_head(settings)
 
 
 class Stream:
@@ -98,7 +98,7 @@ def embedded_stream(
     # A GPU trains on cases faster than one process can render them.
     # Half of its memory is left to training, and every process of a machine has a GPU of its own.
     own_cores = effective_n_jobs(-1) // on_this_machine()
-    jobs = 1 if device.type == "cpu" else max(1, min(MOST_JOBS, own_cores, processes(device, -1) // 2))
+    jobs = 1 if device.type == "cpu" else max(1, min(MOST_JOBS, own_cores - 1, processes(device, -1) // 2))
     return Stream(render, cases, -(-cases // 2), settings, device, base, jobs)
 
 

@@ -74,16 +74,16 @@ class Slices:
         return self.labels[rows.to(self.labels.device)].to(self.device).long()
 
 
-def as_seen(hu: np.ndarray, labels: np.ndarray, grid: Grid, settings: Settings) -> Seen:
-    """A scan and its mask (I, J, K) at network resolution."""
-    cpu = torch.device("cpu")
+def as_seen(hu: np.ndarray, labels: np.ndarray, grid: Grid, settings: Settings, device: str = "cpu") -> Seen:
+    """A scan and its mask (I, J, K) at network resolution, resampled on `device`."""
+    where = torch.device(device)
     view = look_at(hu, grid, settings)
-    small = crop(hu, view, settings, cpu, AIR_HU).round().clamp(-1024, 3071).to(torch.int16)
+    small = crop(hu, view, settings, where, AIR_HU).round().clamp(-1024, 3071).to(torch.int16)
     # Averaging each label's indicator and taking the largest keeps volume; nearest-neighbor sampling would not.
-    shares = torch.stack([crop((labels == label), view, settings, cpu, 0) for label in range(1, settings.classes)], 1)
+    shares = torch.stack([crop((labels == label), view, settings, where, 0) for label in range(1, settings.classes)], 1)
     seen = torch.cat([1 - shares.sum(1, keepdim=True), shares], 1).argmax(1).to(torch.uint8)
     voxel_ml = (grid.slice_weights_mm * settings.pixel_mm**2 / 1000).astype(np.float32)
-    return Seen(small.numpy(), seen.numpy(), voxel_ml)
+    return Seen(small.cpu().numpy(), seen.cpu().numpy(), voxel_ml)
 
 
 def _load_case(case_id: str, image: Path, mask: Path, settings: Settings) -> Seen:

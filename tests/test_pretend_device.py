@@ -104,8 +104,12 @@ def test_a_device_marks_what_the_cpu_does(case, monkeypatch):
 def test_a_device_renders_what_the_cpu_does(case, monkeypatch):
     with pretending(monkeypatch):
         there = phantom.make_case(3019, 1, 128, NAME)
+        resampled = training_slices.as_seen(there.hu, there.labels, there.grid, SETTINGS, NAME)
     assert np.array_equal(there.labels, case.labels)
     assert np.array_equal(there.hu, case.hu)
+    expected = training_slices.as_seen(case.hu, case.labels, case.grid, SETTINGS)
+    assert np.array_equal(resampled.hu, expected.hu)
+    assert np.array_equal(resampled.labels, expected.labels)
 
 
 def test_networks_that_answer_together_lie_on_one_device(monkeypatch, tmp_path: Path):

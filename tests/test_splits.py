@@ -1,12 +1,15 @@
 """Patients and images never stand in two splits, whatever the rule."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from ich import splits
+from ich import splits, tables
 from ich.comparison import volume_group
 
+DEMO = Path(__file__).resolve().parents[1] / "reports" / "demo" / "tables"
 SHARES = {"train": 905, "validation": 156, "test": 162}  # Wang et al. 2019
 
 
@@ -105,3 +108,15 @@ def test_rules_are_named():
         splits.assign(made_up(9), SHARES, seed=1, rule="random")
     with pytest.raises(ValueError, match="has no column split"):
         splits.assign(made_up(9), SHARES, seed=1, rule="given")
+
+
+def test_an_empty_split_says_what_was_excluded(tmp_path):
+    cases = tables.read(DEMO / "cohort.csv").head(4)
+    cases = cases.assign(
+        included=[True, False, False, False], reason=[None, "mask is empty", "mask is empty", "doubled"]
+    )
+    tables.write(cases, tmp_path / "tables" / "cohort.csv")
+    only = cases[:1][["case_id", "patient_id"]].assign(split="test")
+    tables.write(only, tmp_path / "tables" / "splits.csv")
+    with pytest.raises(ValueError, match=r"'train' has no case: .*3 cases were excluded, 2 as 'mask is empty'"):
+        splits.open_split(tmp_path, "train")
