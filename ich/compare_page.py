@@ -10,7 +10,7 @@ from ich import tables
 from ich.atomic import write_text
 from ich.compare import Comparison
 from ich.front_page import render
-from ich.html import page
+from ich.html import page, use_notice
 from ich.marks import calipers, mark, signed_mark
 from ich.print_tables import BOOTSTRAP, DASH, PrintTable, method_name, number
 
@@ -64,6 +64,7 @@ def comparison_html(found: Comparison, files: list[str]) -> str:
         "eyebrow": f"Comparison of runs · newest of {ended}",
         "title": title,
         "simulated": _simulated(found),
+        "use": use_notice({}),
         "question": f"Do {', '.join(names[:-1])} and {names[-1]} give the same volumes and outlines on the same cases?",
         "answer": _answer(found),
         "calipers": calipers(rows),

@@ -90,6 +90,7 @@ def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
     ).replace("</table>", "</table></div>")
     title = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), path.stem)
     heading = title.strip().splitlines()[0].lstrip("# ") if title.strip() else path.stem
+    body += f"<footer><p>{html.escape(use_notice({}))}</p></footer>"
     write_text(out, page(heading, body, links, out.name, code_switch=True))
 
 

@@ -33,7 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CARD = SHIPPED_WEIGHTS / "MODEL_CARD.md"
 GE_HEAD = ROOT.parent / "shared" / "data" / "dicom" / "ge_head"
 OUTLINES = ROOT.parent / "shared" / "data" / "masks" / "hemseg"
-EMBEDDED_SEED, FRESH_SEED, VARIED_SEED = 2019, 3019, 4019  # no training or validation case has one of them
+# No case that weights or settings were chosen on has one of these seeds.
+EMBEDDED_SEED, FRESH_SEED, VARIED_SEED = 2019, 3019, 7919
 TYPES = ("parenchymal", "ventricular", "subarachnoid", "mixed")
 SMALL_ML = 2.0  # of a hematoma in the real head
 FALSE_ML = 0.1  # false blood beyond this counts as a false alarm
