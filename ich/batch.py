@@ -12,6 +12,7 @@ from ich.parallel import each
 from ich.predict import ready
 from ich.provenance import file_hash
 from ich.scan import ScanError, find_series
+from ich.slices import DAMAGED, read_slices
 from ich.tables import write_plain
 
 COLUMNS = ["case", "volume_ml", "parenchymal_ml", "ventricular_ml", "subarachnoid_ml", "interval_low_ml",
@@ -19,7 +20,9 @@ COLUMNS = ["case", "volume_ml", "parenchymal_ml", "ventricular_ml", "subarachnoi
 
 
 def scans_in(path: Path) -> list[Path]:
-    """The scans that a path names: a file or a DICOM series itself, else the NIfTI files or subfolders of a folder.
+    """The scans that a path names: a file or a DICOM series itself, else the NIfTI files and subfolders of a folder.
+
+    Files of other kinds, such as a DICOMDIR or a text, are passed over, and so is the mask of an earlier call.
 
     Raises
     ------
@@ -27,15 +30,23 @@ def scans_in(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    files = sorted(each for each in path.iterdir() if each.name.endswith((".nii", ".nii.gz")))
+    visible = sorted(each for each in path.iterdir() if not each.name.startswith("."))
+    files = [each for each in visible if each.is_file() and each.name.lower().endswith((".nii", ".nii.gz"))]
+    others = (each for each in visible if each.is_file() and each not in files)
+    if any(image.kind != DAMAGED for each in others for image in read_slices(each)):
+        return [*files, path]  # the images of a series lie here
+    if (path / "case.json").is_file():
+        files = [each for each in files if each.name != "mask.nii.gz"]
+    folders = [each for each in visible if each.is_dir()]
     if files:
-        return files
-    if any(each.is_file() and not each.name.startswith(".") for each in path.iterdir()):
-        return [path]
-    folders = sorted(each for each in path.iterdir() if each.is_dir())
+        return [*files, *(each for each in folders if _holds_scan(each))]
     if len(folders) < 2 or sum(part.kept for part in find_series(path)) < 2:
         return [path]  # one patient's export: scout, summary and one series
     return folders
+
+
+def _holds_scan(folder: Path) -> bool:
+    return any(True for path in folder.rglob("*") if path.is_file() for _ in read_slices(path))
 
 
 def segment_all(
@@ -53,7 +64,8 @@ def segment_all(
     Parameters
     ----------
     jobs : processes, each with the network; `ich.gpu.processes` says how many share a GPU.
-    resume : take up what an interrupted call with the same scans has done, after checking each mask's SHA-256.
+    resume : take up what an interrupted call with the same scans has done, after checking each mask's SHA-256; without
+        it these scans are done again.
 
     Returns
     -------
@@ -61,11 +73,12 @@ def segment_all(
 
     Raises
     ------
-    ValueError : the folder to be resumed holds other scans.
+    ValueError : the folder holds results of other scans.
     """
     ready(weights, device)  # weights that cannot be used are no fault of a scan
     names = [f"case-{number:03d}" for number in range(1, len(scans) + 1)]
     key = pd.DataFrame({"case": names, "scan": [str(scan) for scan in scans]})
+    _check_folder(out, key)
     rows = _done_before(out, key) if resume else {}
     write_plain(key, out / "key.csv")
     left = [number for number in range(len(scans)) if number not in rows]
@@ -81,12 +94,14 @@ def segment_all(
     return pd.DataFrame([rows[done] for done in sorted(rows)], columns=COLUMNS)
 
 
+def _check_folder(out: Path, key: pd.DataFrame) -> None:
+    """Refuse a folder of other scans: case-001 of one patient would stand beside what is left of another's."""
+    if (out / "key.csv").is_file() and not pd.read_csv(out / "key.csv", dtype=str).equals(key):
+        raise ValueError(f"{out}: key.csv lists other scans than these: choose another folder")
+
+
 def _done_before(out: Path, key: pd.DataFrame) -> dict[int, dict]:
     """Rows of an interrupted call whose masks are still what they were, by number."""
-    if not (out / "key.csv").is_file():
-        return {}
-    if not pd.read_csv(out / "key.csv", dtype=str).equals(key):
-        raise ValueError(f"{out}: key.csv lists other scans than these: leave out --resume, or choose another folder")
     if not (out / "summary.csv").is_file():
         return {}
     summary = pd.read_csv(out / "summary.csv", dtype={"case": str, "mask_sha256": str, "reason": str})

@@ -16,16 +16,18 @@ from ich.atomic import write_text
 from ich.calibration import half_width_ml, volume_interval
 from ich.dicom_report import write_dicom_report
 from ich.dicom_seg import write_dicom_seg
+from ich.earlier import doubts
 from ich.growth import Growth, growth
 from ich.html import figure_data_uri, page, use_notice
 from ich.model import SHIPPED_WEIGHTS
 from ich.predict import Prediction, Weights, predict
 from ich.scan import Scan, ScanError, read_scan, write_mask
-from ich.series import choose_series
+from ich.series import Series, choose_series
 from ich.tables import LABELS
 from ich.widgets import SliceViewer
 
 CARD = ("sha256", "trained_on", "not_tested", "simulated", "best_step", "use")  # of the weights, in case.json
+FILES = ("mask.nii.gz", "mask.dcm", "report.dcm", "case.html", "case.json")  # of a case
 SIMULATED = "The scan is simulated: it is of no patient."
 
 
@@ -103,6 +105,7 @@ def analyze(
     device: str = "auto",
     earlier: Path | None = None,
     simulated: bool = False,
+    series: str | None = None,
 ) -> Case:
     """Mark and measure blood on one NIfTI file or DICOM folder.
 
@@ -110,6 +113,7 @@ def analyze(
     ----------
     earlier : an earlier scan of the same patient, to be compared with.
     simulated : whether the scan is simulated; the first warning then says so.
+    series : name of the DICOM series to take, where a folder holds several.
 
     Raises
     ------
@@ -117,7 +121,9 @@ def analyze(
         A scan or the weights cannot be used.
     """
     loaded = weights if isinstance(weights, Weights) else Weights.load(weights, device)
-    card, scan = loaded.card, read_scan(scan_path)
+    card, scan = loaded.card, read_scan(scan_path, series)
+    if scan.kind != "hu":
+        raise ScanError(f"{scan_path}: {'; '.join(scan.notes)}")
     prediction = predict(loaded.network, loaded.settings, scan)
     before = predict(loaded.network, loaded.settings, read_scan(earlier)) if earlier else None
     grid = scan.grid
@@ -142,12 +148,16 @@ def analyze(
         "tilt_deg": grid.tilt_deg,
         "weights": {key: card.get(key) for key in CARD},
         "novelty": loaded.familiar.distance(prediction.embedding) / loaded.familiar.limit if loaded.familiar else None,
-        "warnings": [SIMULATED] * simulated + warnings_for(scan, prediction, loaded),
+        "warnings": [
+            *[SIMULATED] * simulated,
+            *(doubts(scan_path, earlier, series) if earlier else []),
+            *warnings_for(scan, prediction, loaded),
+        ],
     }
     return Case(scan, prediction, variants.whole, content)
 
 
-def write(found: Case, scan_path: Path, out: Path, dicom_out: Path | None = None) -> None:
+def write(found: Case, scan_path: Path, out: Path, dicom_out: Path | None = None, series: str | None = None) -> None:
     """Write mask.nii.gz, case.json and case.html into `out`.
 
     A DICOM series also gets mask.dcm (DICOM SEG) and report.dcm (structured report) where blood was marked; why not,
@@ -157,7 +167,9 @@ def write(found: Case, scan_path: Path, out: Path, dicom_out: Path | None = None
     out.mkdir(parents=True, exist_ok=True)
     write_mask(out / "mask.nii.gz", found.prediction.labels, found.scan.grid)
     if found.scan.source == "dicom" and found.prediction.volume_ml > 0:
-        found.content["warnings"] += _write_dicom(scan_path, dicom_out or out, found.prediction, found.content)
+        found.content["warnings"] += _write_dicom(
+            choose_series(scan_path, series), dicom_out or out, found.prediction, found.content
+        )
     write_text(out / "case.json", json.dumps(found.content, indent=2, allow_nan=False) + "\n")
     write_text(out / "case.html", _page(found))
 
@@ -168,14 +180,33 @@ def segment(
     weights: Path | Weights = SHIPPED_WEIGHTS,
     device: str = "auto",
     earlier: Path | None = None,
+    series: str | None = None,
 ) -> dict:
     """`analyze` one scan and `write` what was found; returns the content of case.json.
 
-    If a scan or the weights cannot be used, nothing is written.
+    What an earlier call has left in `out` is removed first, as it may be another patient's. If a scan or the weights
+    cannot be used, nothing is written.
+
+    Raises
+    ------
+    FileExistsError
+        `out` holds a file that a case would overwrite and that no earlier call has written.
     """
-    found = analyze(scan_path, weights, device, earlier)
-    write(found, scan_path, out)
+    _clear(out, scan_path)
+    found = analyze(scan_path, weights, device, earlier, series=series)
+    write(found, scan_path, out, series=series)
     return found.content
+
+
+def _clear(out: Path, scan_path: Path) -> None:
+    left = [out / name for name in FILES if (out / name).exists()]
+    own = (out / "case.json").is_file()
+    if left and (not own or any(path.resolve() == scan_path.resolve() for path in left)):
+        raise FileExistsError(
+            f"{left[0]} would be overwritten and is not what `ich segment` wrote there: choose another folder"
+        )
+    for path in sorted(left, key=lambda path: path.name == "case.json"):  # which tells whose they are, last
+        path.unlink()
 
 
 def _growth(before: Prediction, after: Prediction, calibration: dict) -> Growth:
@@ -184,10 +215,10 @@ def _growth(before: Prediction, after: Prediction, calibration: dict) -> Growth:
     return growth(before.volume_ml, after.volume_ml, known, calibration["level"])
 
 
-def _write_dicom(scan_path: Path, out: Path, prediction: Prediction, result: dict) -> list[str]:
+def _write_dicom(series: Series, out: Path, prediction: Prediction, result: dict) -> list[str]:
     """Mask and volumes as DICOM; why not, where the series cannot be referred to: the case stands without them."""
     out.mkdir(parents=True, exist_ok=True)
-    series, made_by = choose_series(scan_path), f"weights {str(result['weights']['sha256'])[:12]}"
+    made_by = f"weights {str(result['weights']['sha256'])[:12]}"
     version = importlib.metadata.version("ich")
     try:
         write_dicom_seg(out / "mask.dcm", prediction.labels, series, made_by, version)

@@ -19,6 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run `ich`; 0 done, 1 a study or some of the files failed, 2 wrong input, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
+        _check_output(options)
         with scheduler(getattr(options, "scheduler", None)) as address:
             if address:
                 os.environ[SCHEDULER] = address  # the kernels of notebooks inherit it
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument(
         "scan", nargs="+", metavar="SCAN", help="NIfTI file, DICOM folder, or folder of them; or its address"
     )
+    segment.add_argument("--series", metavar="NAME", help="which of several DICOM series of the scan, such as 2a")
     segment.add_argument("--earlier", type=Path, metavar="SCAN", help="an earlier scan of the patient, to compare with")
     segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     segment.add_argument(
@@ -169,6 +171,18 @@ def _parser() -> argparse.ArgumentParser:
             help="Dask scheduler whose workers do per-case work, tcp://HOST:PORT; or a YAML file of jobs to ask for",
         )
     return parser
+
+
+def _check_output(options: argparse.Namespace) -> None:
+    """Refuse a table or JSON file that would take the place of an input, or whose name is of another kind."""
+    ending = {"measure": ".csv", "agree": ".json"}.get(options.name_of_command)
+    if ending is None:
+        return
+    inputs = options.masks if options.name_of_command == "measure" else [options.table]
+    if options.out.resolve() in {Path(str(given)).resolve() for given in inputs}:
+        raise ValueError(f"--out {options.out} is an input and would be overwritten: choose another file")
+    if options.out.suffix.lower() != ending:
+        raise ValueError(f"--out {options.out}: wanted a file that ends in {ending}, which is what is written")
 
 
 def _study(options: argparse.Namespace) -> int:
@@ -324,11 +338,13 @@ def _segment(options: argparse.Namespace) -> int:
     if len(scans) > 1:
         if options.earlier:
             raise ValueError(f"--earlier goes with one scan, {len(scans)} were given")
+        if options.series:
+            raise ValueError(f"--series goes with one scan, {len(scans)} were given")
         summary = segment_all(scans, options.out, weights, jobs=options.jobs, resume=options.resume)
         failed = summary[summary["reason"].notna()]
         print(f"{len(scans) - len(failed)} of {len(scans)} scans (research use only): {options.out / 'summary.csv'}")
         return _say_failures(failed.rename(columns={"case": "case_id"}))
-    result = segment(scans[0], options.out, weights, earlier=options.earlier)
+    result = segment(scans[0], options.out, weights, earlier=options.earlier, series=options.series)
     trained = "trained on simulated CT only, " if result["weights"]["simulated"] else ""
     print(f"{result['volume_ml']:.1f} ml of blood ({trained}research use only): {options.out / 'case.html'}")
     for text in result["warnings"]:

@@ -38,8 +38,9 @@ def read_dicom_scan(folder: str | Path, series: str | None = None) -> Scan:
     grid, axes, flips = series_grid(chosen)
     hu, notes = _values(chosen, Path(folder))
     hu = hu.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
-    hu, padding = floor_padding(np.asfortranarray(hu))
+    hu = np.asfortranarray(hu)
     kind, strange = value_kind(hu)
+    hu, padding = floor_padding(hu)
     return Scan(grid, hu, "dicom", kind, chosen.notes + notes + padding + strange)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
+LEAST_RANGE = 50  # HU of a head: skin and bone are far more apart
 AIR_HU = -1024  # nothing attenuates less than vacuum, -1000 HU, save for noise; scanners pad below it
 
 
@@ -42,14 +43,21 @@ def value_kind(hu: np.ndarray) -> tuple[str, tuple[str, ...]]:
     """Kind of the values of a head CT ("hu", "shifted", "display") and the note that goes with it.
 
     A head in HU has air near -1000 and brain near 30. Values that miss the intercept have air near 0 and
-    brain near 1054; screen exports hold 0 to 255 only. Nothing is changed: the reader decides.
+    brain near 1054; screen exports hold 0 to 255 only. Values below -1024 are padding and tell nothing. Nothing is
+    changed: the reader decides.
     """
     sample = hu[::4, ::4]
-    lowest, highest = float(sample.min()), float(sample.max())
+    known = sample[sample >= AIR_HU]
+    if not known.size:
+        return "hu", ()
+    lowest, highest = float(known.min()), float(known.max())
     if lowest < -200 or lowest == highest:
         return "hu", ()
+    run = f"values run from {lowest:g} to {highest:g}"
+    if highest - lowest < LEAST_RANGE:
+        return "display", (f"{run}: a mask, or scaled, not HU",)
     if lowest >= 0 and highest <= 255:
-        return "display", (f"values run from {lowest:g} to {highest:g}: gray levels for a screen, not HU",)
+        return "display", (f"{run}: gray levels for a screen, not HU",)
     soft = np.count_nonzero((sample > 1000) & (sample < 1124)) / sample.size
     if soft > 0.02:
         return "shifted", (

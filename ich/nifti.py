@@ -47,8 +47,8 @@ def read_nifti_scan(path: str | Path) -> Scan:
         if broken:
             raise ScanError(f"{path}: {broken} of {values.size} voxels are NaN or infinite, wanted HU")
     hu = np.array(_to_ijk(_narrow(values), grid.native), order="F")
-    hu, padding = floor_padding(hu)
     kind, strange = value_kind(hu)
+    hu, padding = floor_padding(hu)
     return Scan(grid, hu, "nifti", kind, padding + strange)
 
 

@@ -20,6 +20,7 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from papermill.translators import PythonTranslator
 
 from ich.atomic import replacing
 
@@ -258,7 +259,9 @@ def _strip(path: Path, shown: dict[str, str]) -> None:
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
             for value, instead in shown.items():
-                cell.source = cell.source.replace(json.dumps(value), json.dumps(instead, ensure_ascii=False))
+                # As papermill has written it: letters beyond ASCII in its own way.
+                written = PythonTranslator.translate(value)
+                cell.source = cell.source.replace(written, json.dumps(instead, ensure_ascii=False))
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
                 output.text = CELL_FILE.sub("cell", output.text)

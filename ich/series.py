@@ -88,7 +88,7 @@ def choose_series(folder: str | Path, name: str | None = None) -> Series:
     if len(kept) > 1:
         raise ScanError(
             f"{folder}: {len(kept)} usable axial CT series among {len(found)} found, choose one by "
-            f'its name, as in read_scan(folder, series="{kept[0].name}"): {listing}'
+            f'its name, with --series {kept[0].name} or read_scan(folder, series="{kept[0].name}"): {listing}'
         )
     return _warned(kept[0], found)
 

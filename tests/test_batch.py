@@ -16,6 +16,7 @@ from ich.case import segment
 from ich.cli import main
 from ich.dicom_masks import read_dicom_mask
 from ich.dicom_report import read_volumes
+from ich.earlier import doubts
 from ich.novelty import Familiar
 from ich.scan import read_mask
 from ich.series import choose_series
@@ -102,6 +103,71 @@ def test_what_a_path_names(scans, tmp_path):
     assert [path.name for path in scans_in(nifti)] == ["a.nii.gz", "b.nii"]
 
 
+def test_what_lies_beside_scans_is_passed_over(scans, tmp_path):
+    (scans / "README.txt").write_text("PACS export")
+    (scans / "._x.nii.gz").touch()
+    (scans / "V.NII.GZ").touch()
+    assert [path.name for path in scans_in(scans)] == ["V.NII.GZ", "Jane", "Jim", "John"]
+    (scans / "mask.nii.gz").touch()
+    assert len(scans_in(scans)) == 5
+    (scans / "case.json").touch()
+    assert len(scans_in(scans)) == 4, "a mask beside case.json is one of ours"
+
+
+def test_what_an_earlier_call_left_is_not_taken_for_another_patients(scans, weights, tmp_path):
+    out = tmp_path / "out"
+    segment(scans / "Jane", out, weights)
+    assert (out / "mask.dcm").is_file()
+    nifti = tmp_path / "v.nii.gz"
+    shutil.copy(out / "mask.nii.gz", nifti)
+    with pytest.raises(ValueError, match="a mask, or scaled, not HU"):
+        segment(nifti, out, weights)
+    assert not list(out.iterdir()), "what Jane's scan gave would stand for this one"
+    (out / "mask.nii.gz").write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match=r"mask\.nii\.gz would be overwritten and is not what"):
+        segment(scans / "Jane", out, weights)
+    assert (out / "mask.nii.gz").read_bytes() == b"mine"
+
+
+def test_a_batch_does_not_go_into_the_folder_of_another(scans, weights, tmp_path):
+    segment_all([scans / "Jane", scans / "Jim"], tmp_path / "out", weights)
+    with pytest.raises(ValueError, match=r"key\.csv lists other scans than these: choose another folder"):
+        segment_all([scans / "Jim", scans / "Jane"], tmp_path / "out", weights)
+
+
+def test_an_earlier_scan_that_cannot_be_one_is_doubted(tmp_path, weights):
+    def made(name, **tags):
+        return write_ct(tmp_path / name, np.arange(10) * 5.0, hu=head(), PixelSpacing=[2.0, 2.0], **tags)
+
+    made("one", PatientID="A", SeriesInstanceUID="1.2.3", StudyDate="20240101")
+    made("later", PatientID="A", SeriesInstanceUID="1.2.4", StudyDate="20240102")
+    made("other", PatientID="B", SeriesInstanceUID="1.2.5", StudyDate="20230101")
+    one, later, other = (tmp_path / name for name in ("one", "later", "other"))
+    assert doubts(later, one) == []
+    assert doubts(one, later) == ["The earlier scan was made after the scan: they may be the wrong way round."]
+    assert doubts(one, other)[0].startswith("The earlier scan has another patient ID")
+    assert doubts(one, one) == ["The scan and the earlier scan are the same."]
+    shutil.copytree(one, tmp_path / "copy")
+    assert doubts(one, tmp_path / "copy") == ["The scan and the earlier scan are the same series."]
+    result = segment(one, tmp_path / "out", weights, earlier=other)
+    assert any("another patient ID" in text for text in result["warnings"])
+
+
+def test_one_of_several_series_can_be_named(tmp_path, weights, capsys):
+    for number, kernel in ((2, "SOFT"), (3, "BONE")):
+        write_ct(
+            tmp_path / kernel, np.arange(10) * 5.0, hu=head(), PixelSpacing=[2.0, 2.0], SeriesNumber=number,
+            SeriesInstanceUID=f"1.2.{number}", ConvolutionKernel=kernel,
+        )  # fmt: skip
+        for path in (tmp_path / kernel).iterdir():
+            (tmp_path / "scan").mkdir(exist_ok=True)
+            path.rename(tmp_path / "scan" / f"{kernel}{path.name}")
+    given = ["segment", str(tmp_path / "scan"), "--out", str(tmp_path / "out"), "--weights", str(weights)]
+    assert main(given) == 2
+    assert "with --series 2" in capsys.readouterr().err
+    assert main([*given, "--series", "3"]) == 0
+
+
 def test_weights_are_loaded_once(scans, weights, tmp_path, monkeypatch):
     loads = []
     real = model.load_weights
@@ -130,7 +196,8 @@ def test_two_processes_give_the_same_summary(scans, weights, tmp_path):
 
 def test_a_broken_device_is_no_fault_of_a_scan(scans, weights, tmp_path, monkeypatch, capsys):
     """What a device that fails for good raises at the second scan: no scan is blamed, the rest is done later."""
-    real, given = batch.segment, ["segment", str(scans), "--out", str(tmp_path / "out"), "--weights", str(weights)]
+    real, given = batch.segment, ["segment", str(scans), "--out", str(tmp_path / "out")]
+    given += ["--weights", str(weights), "--jobs", "1"]
 
     def broken(scan, out, ready):
         if out.name == "case-002":

@@ -208,3 +208,18 @@ def test_a_table_that_is_not_there_is_named(tmp_path, capsys):
     arguments = ["--reference", "a", "--method", "b", "--out", str(tmp_path / "out.json")]
     assert main(["agree", str(tmp_path / "none.csv"), *arguments]) == 2
     assert "none.csv: no such file or folder" in capsys.readouterr().err
+
+
+def test_an_input_is_never_the_output(tmp_path, capsys):
+    table, mask = tmp_path / "t.csv", tmp_path / "m.nii.gz"
+    table.write_text("case_id,a,b\n1,2,3\n")
+    mask.write_bytes(b"voxels")
+    named = ["--reference", "a", "--method", "b"]
+    assert main(["agree", str(table), *named, "--out", str(table)]) == 2
+    assert "is an input and would be overwritten" in capsys.readouterr().err
+    assert main(["measure", str(mask), "--out", str(tmp_path / "." / "m.nii.gz")]) == 2
+    assert "is an input and would be overwritten" in capsys.readouterr().err
+    assert main(["measure", str(mask), "--out", str(tmp_path / "t.xlsx")]) == 2
+    assert "wanted a file that ends in .csv" in capsys.readouterr().err
+    assert table.read_text() == "case_id,a,b\n1,2,3\n"
+    assert mask.read_bytes() == b"voxels"

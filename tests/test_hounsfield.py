@@ -26,6 +26,20 @@ def test_kind_of_values(air, brain, kind):
     assert value_kind(head(air, brain))[0] == kind
 
 
+def test_padding_tells_nothing_of_the_values():
+    """Values that miss the intercept, in a picture that a scanner has padded with -2000."""
+    hu = head(24, 1054)
+    hu[:4] = -2000
+    assert value_kind(hu)[0] == "shifted"
+
+
+def test_values_too_close_together_for_a_head_are_none():
+    mask = head(0, 1)
+    assert value_kind(mask)[0] == "display"
+    assert "0 to 1: a mask, or scaled, not HU" in value_kind(mask)[1][0]
+    assert value_kind(head(-1000, 30).astype(np.float32) / 1000)[0] == "display"
+
+
 def test_notes_of_odd_values_give_the_numbers():
     assert "subtract 1024" in value_kind(head(24, 1054))[1][0]
     assert "0 to 110" in value_kind(head(0, 110))[1][0]

@@ -47,7 +47,7 @@ MAY_NAME = {"PatientName", "PatientID", "PatientBirthDate", "StudyDate", "StudyT
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
     """Twelve simulated heads as CT series with segmentations, names everywhere."""
-    root = tmp_path_factory.mktemp("disk") / "Secret^Name"
+    root = tmp_path_factory.mktemp("disk") / "Secret^Näme"  # letters beyond ASCII are stored in another way
     for index in range(12):
         case = make_case(2019, index, size=64)
         stack = np.moveaxis(case.hu, 0, 1)  # (rows, columns, K)
