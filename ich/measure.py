@@ -13,7 +13,7 @@ from ich.components import Box, bounding_box, holes
 from ich.hull import solidity
 from ich.overlap import overlap_by_label
 from ich.parallel import each
-from ich.scan import Grid, ScanError, check_same_grid, read_mask
+from ich.scan import Grid, ScanError, check_same_grid, read_mask, said_of
 
 SUFFIXES = (".nii.gz", ".nii")
 COLUMNS = (
@@ -110,7 +110,7 @@ def _evaluate(reference_path: Path, prediction_path: Path | None) -> tuple[dict,
         predicted, predicted_grid = read_mask(prediction_path)
         check_same_grid(case_id_of(reference_path), grid, predicted_grid)
     except ScanError as error:
-        return row | {"status": "failed"}, [], f"prediction: {error}"
+        return row | {"status": "failed"}, [], f"prediction: {said_of(error, prediction_path)}"
     thickness: dict = {"thickness_mm": grid.header_slice_spacing_mm}
     overlaps = overlap_by_label(reference, predicted, grid.spacing_mm, grid.positions_mm, **thickness)
     return row | {"status": "measured", "predicted_ml": overlaps[0]["predicted_ml"]}, overlaps, None

@@ -33,7 +33,7 @@ from ich.model import (
 )
 from ich.novelty import Familiar
 from ich.parallel import each
-from ich.scan import Scan, ScanError, check_same_grid, read_mask, read_scan, write_mask
+from ich.scan import Scan, ScanError, check_same_grid, read_mask, read_scan, said_of, write_mask
 
 PREDICTED = ["case_id", "prediction", "network_ml", "uncertain_ml", "novelty"]
 
@@ -190,10 +190,11 @@ def _died(model_folder: Path, device: str, case: dict, folder: Path) -> tuple[di
 def _predict_case(model_folder: Path, device: str, case: dict, folder: Path) -> tuple[dict, pd.DataFrame | None]:
     weights = ready(model_folder, device)
     path = Path("predictions") / f"{case['case_id']}.nii.gz"
+    image = folder / str(case["image"])
     try:
-        scan = read_scan(folder / str(case["image"]))
+        scan = read_scan(image)
     except (ScanError, OSError) as error:
-        return _failed(case, str(error))
+        return _failed(case, said_of(error, image))
     try:
         result = predict(weights.network, weights.settings, scan, with_probability=True)
     except torch.OutOfMemoryError as error:

@@ -15,10 +15,16 @@ __all__ = [
     "find_series",
     "read_mask",
     "read_scan",
+    "said_of",
     "slice_weights_mm",
     "write_mask",
     "write_scan",
 ]
+
+
+def said_of(error: Exception, path: Path) -> str:
+    """What an error says, with a file's name in the place of its path: folders tell of a machine and of patients."""
+    return str(error).replace(str(path), path.name)
 
 
 def read_scan(path: str | Path, series: str | None = None) -> Scan:

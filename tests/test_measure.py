@@ -243,3 +243,13 @@ def test_outline_with_a_hole_says_how_much_is_left_out(tmp_path):
     row = measure_mask(save(tmp_path / "ring.nii.gz", mask))
     assert "encloses 0.02 ml that is not outlined" in row["notes"]  # 16 pixels of 0.45 x 0.5 x 5 mm
     assert row["volume_ml"] == pytest.approx((200 - 16) * 0.45 * 0.5 * 5 / 1000)
+
+
+def test_reasons_name_files_without_their_folders(tmp_path):
+    for name in ("given", "Doe^Jane"):
+        (tmp_path / name).mkdir()
+    save(tmp_path / "given" / "a.nii.gz", lesion())
+    (tmp_path / "Doe^Jane" / "a.nii.gz").write_bytes(b"no mask")
+    failures = evaluate(masks_in(tmp_path / "given"), masks_in(tmp_path / "Doe^Jane"), jobs=1).failures
+    assert failures["reason"].iloc[0].startswith("prediction: a.nii.gz: ")
+    assert "Jane" not in failures.to_string()
