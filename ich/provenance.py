@@ -26,6 +26,12 @@ def describe_figures(folder: Path) -> dict[str, str]:
     return {path.name: file_hash(path) for path in sorted(folder.glob("*.*")) if path.suffix in (".svg", ".png")}
 
 
+def describe_pages(run: Path) -> dict[str, str]:
+    """SHA-256 of every page and executed notebook of a run, by their paths from its folder."""
+    paths = [*(run / "html").glob("*"), *(run / "notebooks").glob("*.ipynb")]
+    return {path.relative_to(run).as_posix(): file_hash(path) for path in sorted(paths) if path.is_file()}
+
+
 def _rows(path: Path) -> int:
     try:
         return len(pd.read_csv(path, dtype="str"))

@@ -8,7 +8,7 @@ from ich.front_page import checklists_html, index_html, is_simulated, own_name
 from ich.manuscript import write_manuscript
 from ich.pdf import print_pdf
 from ich.print_tables import print_tables
-from ich.provenance import describe_figures, describe_tables
+from ich.provenance import describe_figures, describe_pages, describe_tables
 from ich.tables import write_plain
 from ich.three_cases import draw_three_cases
 
@@ -18,7 +18,7 @@ def write_report(run: Path, manifest: dict, predictions: Path | None = None) -> 
 
     Parameters
     ----------
-    manifest : of the run, finished or about to be; its list of tables is brought up to date.
+    manifest : of the run, finished or about to be; its lists of tables, figures and pages are brought up to date.
     predictions : folder of the masks that were tested, where they are not the run's own.
     """
     try:
@@ -37,4 +37,5 @@ def write_report(run: Path, manifest: dict, predictions: Path | None = None) -> 
     if lacking:
         print(f"report.pdf is left out: {lacking}")
         write_text(index, index_html(run, manifest))
+    manifest["pages"] = describe_pages(run)
     return index

@@ -11,7 +11,7 @@ import yaml
 
 from ich import claims, tables
 from ich.archive import METADATA, crate_hashes, is_inside, unpack
-from ich.provenance import describe_figures, describe_tables, file_hash
+from ich.provenance import describe_figures, describe_pages, describe_tables, file_hash
 
 WANTED = {"run": str, "notebooks": dict, "tables": dict, "packages": dict, "code": dict}  # of a manifest
 NAME = re.compile(r"[\w.-]+")
@@ -75,6 +75,7 @@ def verify_run(run: Path, shown: str = "") -> Findings:
     _check_cases(run, found)
     _check_settings(run, manifest, found)
     _check_notebooks(run, list(manifest["notebooks"]), found)
+    _check_pages(run, manifest.get("pages"), found)
     _check_figures(run, manifest.get("figures"), found)
     _check_claims(run, found)
     _check_volumes(run, found)
@@ -211,6 +212,17 @@ def _check_notebooks(run: Path, names: list[str], found: Findings) -> None:
         pages = ["index", *names]
         missing = [f"html/{name}.html is missing" for name in pages if not (run / "html" / f"{name}.html").is_file()]
         _say(found, missing, f"{len(pages)} pages")
+
+
+def _check_pages(run: Path, stated: dict[str, str] | None, found: Findings) -> None:
+    """Pages and notebooks are those that the manifest states, where it states any and this copy has them."""
+    if not isinstance(stated, dict):
+        return
+    here = describe_pages(run)
+    changed = [
+        f"{name} is not the one that the manifest states" for name in sorted(here) if stated.get(name) != here[name]
+    ]
+    _say(found, changed, f"SHA-256 of {len(here)} pages and notebooks")
 
 
 def _check_figures(run: Path, stated: dict[str, str] | None, found: Findings) -> None:

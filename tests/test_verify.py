@@ -11,6 +11,7 @@ import pytest
 
 from ich import archive
 from ich.cli import main
+from ich.provenance import describe_pages
 from ich.verify import verify, verify_run
 
 DEMO = Path(__file__).resolve().parents[1] / "reports" / "demo"
@@ -130,6 +131,18 @@ def test_each_damage_is_named(run, damage, said, capsys):
     assert any(said in text for text in verify_run(run).wrong)
     assert main(["verify", str(run)]) == 1
     assert said in capsys.readouterr().out
+
+
+def test_an_edited_page_is_named(run):
+    (run / "html").mkdir()
+    names = ["index", *json.loads((run / "manifest.json").read_text())["notebooks"]]
+    for name in names:
+        (run / "html" / f"{name}.html").write_text("differs by +1.6 ml")
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(manifest | {"pages": describe_pages(run)}))
+    assert verify_run(run).wrong == []
+    (run / "html" / "index.html").write_text("differs by +0.1 ml")
+    assert verify_run(run).wrong == ["html/index.html is not the one that the manifest states"]
 
 
 def test_a_test_patient_in_training_is_named(run):
