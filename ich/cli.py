@@ -227,6 +227,8 @@ def _phantom(options: argparse.Namespace) -> int:
 
     if options.n < 1:
         raise ValueError(f"--n {options.n}: wanted at least 1")
+    if options.size < 32:
+        raise ValueError(f"--size {options.size}: wanted at least 32 pixels on a side")
     table = write_cohort(options.out, options.n, options.seed, options.size, options.jobs)
     print(f"{len(table)} simulated cases in {options.out}")
     return 0
@@ -260,6 +262,8 @@ def _run_folder(profile_name: str, settings: list[str], out: Path, overwrite: bo
             plan(profile, settings, out.name, reports=out.parent, notebooks=notebooks), overwrite=overwrite
         )
     except FileExistsError as error:
+        if overwrite:
+            raise
         raise FileExistsError(
             f"{out} holds a run already: --overwrite replaces it, --out names another folder"
         ) from error

@@ -275,9 +275,9 @@ def load_weights(folder: Path, device: torch.device) -> tuple[torch.nn.Module, S
     """
     weights, described = folder / "weights.safetensors", folder / "settings.json"
     if not weights.is_file():
-        raise FileNotFoundError(
-            f"no weights.safetensors in {folder}: train a network first (`make study`, or 02_training)"
-        )
+        inside = (folder / "model" / "weights.safetensors").is_file()
+        hint = f"did you mean {folder / 'model'}?" if inside else "train a network first (`make study`, or 02_training)"
+        raise FileNotFoundError(f"no weights.safetensors in {folder}: {hint}")
     if not described.is_file():
         raise FileNotFoundError(f"no settings.json beside {weights}: it says what network the weights are for")
     try:

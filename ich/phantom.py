@@ -236,6 +236,8 @@ def _write_case(out: Path, seed: int, index: int, size: int, device: str) -> dic
 def write_cohort(out: Path, n: int, seed: int, size: int = 256, jobs: int = -1, device: str = "cpu") -> pd.DataFrame:
     """Write cases 0..n-1 as NIfTI with their masks and cases.csv; cases already written are kept.
 
+    Cases beyond n that an earlier call has written are removed: cases.csv would not list them.
+
     Returns
     -------
     cases.csv: case_id, patient_id, image, reference_mask, second_mask (paths from `out`), scan_date, hemorrhage_type,
@@ -245,6 +247,10 @@ def write_cohort(out: Path, n: int, seed: int, size: int = 256, jobs: int = -1, 
         (out / name).mkdir(parents=True, exist_ok=True)
     work = [(out, seed, index, size, device) for index in range(n)]
     rows = sorted(each(_write_case, work, jobs, what="simulated cases"), key=lambda row: row["case_id"])
+    for left in set((out / "rows").glob("*.json")) - {out / "rows" / f"{row['case_id']}.json" for row in rows}:
+        for name in ("images", "masks", "second_reader"):
+            (out / name / f"{left.stem}.nii.gz").unlink(missing_ok=True)
+        left.unlink()
     table = pd.DataFrame(rows)
     with replacing(out / "cases.csv") as part:
         table.to_csv(part, index=False)

@@ -142,11 +142,13 @@ def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
     Raises
     ------
     ValueError
-        There is one run only, the networks see scans in different ways, or one was trained on a validation case of the
-        first run.
+        There is one run only or one twice, the networks see scans in different ways, or one was trained on a
+        validation case of the first run.
     """
     if len(runs) < 2:
         raise ValueError(f"{len(runs)} run was given: an ensemble takes two or more")
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise ValueError("a run was given twice: its network would count twice")
     where = choose_device(device)
     loaded = [load_weights(run / "model", where) for run in runs]
     settings = uncalibrated(loaded[0][1])

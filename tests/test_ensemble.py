@@ -72,6 +72,8 @@ def test_the_command_writes_it(runs, tmp_path, capsys):
 def test_one_run_is_no_ensemble(runs, tmp_path):
     with pytest.raises(ValueError, match="two or more"):
         ensemble(runs[:1], tmp_path)
+    with pytest.raises(ValueError, match="given twice"):
+        ensemble([runs[0], runs[0]], tmp_path)
 
 
 def test_networks_that_see_other_pixels_are_named(runs, tmp_path):

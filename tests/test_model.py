@@ -128,6 +128,12 @@ def test_weights_without_settings_are_refused(tmp_path):
         model.load_weights(tmp_path, CPU)
 
 
+def test_a_run_in_the_place_of_its_model_folder_gets_a_hint(tmp_path):
+    model.save_weights(model.build_network(SETTINGS), SETTINGS, tmp_path / "model")
+    with pytest.raises(FileNotFoundError, match=r"did you mean .*/model\?"):
+        model.load_weights(tmp_path, CPU)
+
+
 @pytest.mark.parametrize("change", [{"channels": [4, 16]}, {"heads": 3}])
 def test_weights_of_another_network_are_refused(tmp_path, change):
     model.save_weights(model.build_network(SETTINGS), SETTINGS, tmp_path)

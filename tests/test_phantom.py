@@ -143,6 +143,14 @@ def test_written_cases_are_kept(tmp_path):
     assert image.stat().st_mtime_ns != stamp
 
 
+def test_cases_beyond_the_number_asked_for_do_not_stay(tmp_path):
+    phantom.write_cohort(tmp_path, 2, SEED, 64, jobs=1)
+    (tmp_path / "images" / "mine.nii.gz").touch()
+    phantom.write_cohort(tmp_path, 1, SEED, 64, jobs=1)
+    assert [path.name for path in sorted((tmp_path / "images").iterdir())] == ["mine.nii.gz", "phantom-0000.nii.gz"]
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["phantom-0000.nii.gz"]
+
+
 def test_follow_up_is_the_same_patient_later():
     first, later = case(6), case(7)
     assert first.patient_id == later.patient_id
