@@ -71,6 +71,7 @@ Modules, each importing only from those before it:
 - training_slices: scans and masks as a network sees them
 - checkpoint: state of a training on disk
 - distributed: several processes train as one
+- training_errors: what can end a training
 - augment: random changes of a batch
 - loss: what training makes small
 - train: the training loop
@@ -79,6 +80,7 @@ Modules, each importing only from those before it:
 - stream: simulated cases without end
 - trained: a network to its model folder
 - growth: change between two scans
+- earlier: whether an earlier scan can be one
 - predict: masks on the native grid
 - nnunet: a cohort for nnU-Net
 - pretrain: the shipped weights
