@@ -554,6 +554,36 @@ def test_dicom_studies_that_leave_a_choice_are_left_out(tmp_path):
     assert all(case["reference_mask"] is None for case in cases.values())
 
 
+def patients(root: Path, *masks: str) -> dict[str, dict]:
+    """Two patients whose only series lies in a folder CT1 each, and masks."""
+    for patient, uid in (("A", "1.1"), ("B", "1.2")):
+        write_series(root / f"dicom/Pat{patient}/CT1", np.arange(6) * 5.0, StudyInstanceUID=uid, PatientID=patient)
+    write(*(root / mask for mask in masks))
+    return {row["patient_id"]: row for row in find_cases("dicom", root).cases.to_dict("records")}
+
+
+@pytest.mark.parametrize("place", ["dicom/PatA/CT1.nii.gz", "dicom/PatA/CT1/CT1.nii.gz", "dicom/PatA/masks/CT1.nii.gz"])
+def test_a_mask_goes_to_the_nearest_folder_of_its_name(tmp_path, place):
+    cases = patients(tmp_path, place)
+    assert cases["A"]["reference_mask"] == str(tmp_path / place)
+    assert cases["B"]["reference_mask"] is None
+    assert (cases["A"]["reason"], cases["B"]["reason"]) == (None, "no reference mask was found")
+
+
+def test_every_patient_has_a_mask_of_the_same_name(tmp_path):
+    cases = patients(tmp_path, "dicom/PatA/CT1.nii.gz", "dicom/PatB/CT1.nii.gz")
+    assert {name: case["reference_mask"] for name, case in cases.items()} == {
+        patient: str(tmp_path / f"dicom/Pat{patient}/CT1.nii.gz") for patient in "AB"
+    }
+
+
+@pytest.mark.parametrize("masks", [["masks/CT1.nii.gz"], ["masks/PatA/CT1.nii.gz", "masks/PatB/CT1.nii.gz"]])
+def test_a_mask_that_is_as_near_to_another_patient_goes_to_neither(tmp_path, masks):
+    cases = patients(tmp_path, *masks)
+    assert [case["reason"] for case in cases.values()] == ["the name of the mask fits 2 studies, wanted one"] * 2
+    assert [case["reference_mask"] for case in cases.values()] == [None, None]
+
+
 def test_dicom_names_of_institutions_stay_out(tmp_path):
     dicom(tmp_path)
     found = find_cases("dicom", tmp_path)
