@@ -10,11 +10,12 @@ from textwrap import shorten
 import numpy as np
 import pandas as pd
 
+from ich.given import case_table, own_patients
 from ich.grid import Grid
 from ich.parallel import each
 from ich.quality import EXCLUDING, check_quality
 from ich.scan import ScanError, check_same_grid, read_mask, read_scan
-from ich.tables import HEMORRHAGE_TYPES, LABELS, SPLITS, check_ids
+from ich.tables import LABELS, SPLITS, check_ids
 
 SOURCE_COLUMNS = [
     "case_id",
@@ -58,7 +59,7 @@ def from_folders(masks: Path, images: Path | None, run_dir: Path, about: Path | 
         rows["image"] = [_find_image(images, case_id, run_dir) for case_id in rows["case_id"]]
     listed = about or masks / "scans.csv"
     if about or listed.is_file():
-        rows = _join_listed(rows, pd.read_csv(listed, dtype=str), listed.name)
+        rows = _join_listed(rows, listed)
     else:
         rows["patient_id"] = rows["case_id"]
     return rows.assign(source=f"folder {masks.name}", simulated=False)
@@ -73,30 +74,7 @@ def from_manifest(path: Path, run_dir: Path) -> pd.DataFrame:
     ValueError
         A needed column is missing, a case is listed twice, or a type or split is unknown.
     """
-    try:
-        rows = pd.read_csv(path, dtype=str, encoding="utf-8-sig", encoding_errors="replace")
-    except ValueError as error:  # among them pandas' errors of parsing, which do not name the file
-        raise ValueError(f"{path.name}: not a table ({' '.join(str(error).split())})") from error
-    if not isinstance(rows.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows
-        raise ValueError(f"{path.name}: not a table (a row has more cells than the first line has columns)")
-    for column in ("case_id", "reference_mask"):
-        if column not in rows:
-            raise ValueError(f"{path.name}: no column {column!r}; found {', '.join(rows.columns)}")
-    check_ids(rows["case_id"].dropna(), path.name)
-    doubled = rows.loc[rows["case_id"].duplicated(), "case_id"]
-    if len(doubled):
-        raise ValueError(f"{path.name}: case {doubled.iloc[0]} is listed more than once")
-    if "patient_id" not in rows:
-        rows["patient_id"] = rows["case_id"]
-    for column, allowed in (("hemorrhage_type", HEMORRHAGE_TYPES), ("split", SPLITS)):
-        if column in rows:
-            wrong = rows[rows[column].notna() & ~rows[column].isin(allowed)]
-            if len(wrong):
-                case = wrong.iloc[0]
-                raise ValueError(
-                    f"{path.name}: case {case.case_id}: {column} is {case[column]!r}, "
-                    f"wanted one of {', '.join(allowed)}"
-                )
+    rows = case_table(path, ("case_id", "reference_mask"))
     for column in ("image", "reference_mask", "second_mask"):
         if column in rows:
             rows[column] = [
@@ -132,17 +110,15 @@ def _find_image(images: Path, case_id: str, run_dir: Path) -> str | None:
     return None
 
 
-def _join_listed(rows: pd.DataFrame, listed: pd.DataFrame, name: str) -> pd.DataFrame:
-    listed = listed.rename(columns={"scan_id": "case_id"})
+def _join_listed(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
+    listed = case_table(table, ("case_id", "patient_id"))
     known = ["case_id", "patient_id", "hemorrhage_type", "scan_date"]
-    listed = listed[[column for column in known if column in listed]]
-    for column in ("case_id", "patient_id"):
-        if column not in listed:
-            raise ValueError(f"{name}: no column {column!r}; found {', '.join(listed.columns)}")
     unlisted = rows.loc[~rows["case_id"].isin(listed["case_id"]), "case_id"]
     if len(unlisted):
-        raise ValueError(f"{name}: {len(unlisted)} masks are not listed, the first is {unlisted.iloc[0]}")
-    return rows.merge(listed, on="case_id", how="left", validate="one_to_one")
+        raise ValueError(f"{table.name}: {len(unlisted)} masks are not listed, the first is {unlisted.iloc[0]}")
+    joined = rows.merge(listed[[column for column in known if column in listed]], on="case_id", how="left")
+    joined.attrs = listed.attrs
+    return joined
 
 
 @dataclass(frozen=True)
@@ -246,14 +222,15 @@ def build(
 
     Returns
     -------
-    The cohort table of `tables`. Patient ids that are no pseudonyms yet are replaced by running numbers in order of
-    appearance. Of several cases with the same pixels the first is kept.
+    The cohort table of `tables`. A case without a patient id is its own patient. Patient ids that are no pseudonyms
+    yet are replaced by running numbers in order of appearance. Of several cases with the same pixels the first is kept.
 
     Raises
     ------
     ValueError
         A case that is set aside is not in the cohort, or has no reason.
     """
+    sources = own_patients(sources)
     cases = sources.to_dict("records")
     work = [(case, run_dir, need_image, excluding) for case in cases]
     checked = each(_check_case, work, jobs, what="cases", dead=_died)
