@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -12,6 +14,7 @@ import pandas as pd
 
 from ich.given import case_table, own_patients
 from ich.grid import Grid
+from ich.layouts import NO_MASK, nifti_files, stem
 from ich.parallel import each
 from ich.quality import EXCLUDING, check_quality
 from ich.scan import ScanError, check_same_grid, read_mask, read_scan
@@ -43,25 +46,31 @@ def from_folders(masks: Path, images: Path | None, run_dir: Path, about: Path | 
 
     A scan is `<case>.nii.gz`, `<case>_0000.nii.gz` (nnU-Net) or a DICOM folder `<case>`. A table `about`,
     or else `scans.csv` beside the masks (case_id or scan_id, patient_id, optionally hemorrhage_type and scan_date),
-    tells whose scan each is; without it every scan counts as its own patient.
+    tells whose scan each is; without it every scan counts as its own patient. A scan or a row of the table without a
+    mask has that as its `reason`.
 
     Raises
     ------
     ValueError
-        The folder holds no mask, or the table lacks a mask of the folder or a needed column.
+        The folder holds no mask, a name twice (.nii and .nii.gz), or the table lacks a mask of the folder or a needed
+        column.
     """
-    files = {_stem(path): path for path in sorted(masks.iterdir()) if path.name.endswith((".nii", ".nii.gz"))}
-    check_ids(pd.Series(list(files), dtype=object), masks.name)
+    files = nifti_files(masks)
     if not files:
         raise ValueError(f"{masks.name}: no .nii or .nii.gz mask in this folder")
-    rows = pd.DataFrame({"case_id": list(files), "reference_mask": [path_from_run(p, run_dir) for p in files.values()]})
-    if images is not None:
-        rows["image"] = [_find_image(images, case_id, run_dir) for case_id in rows["case_id"]]
+    scans = {} if images is None else _scans(images, files, masks)
+    rows = pd.DataFrame({"case_id": list(files | scans)})
+    check_ids(rows["case_id"], masks.name)
+    found = {"reference_mask": files} if images is None else {"reference_mask": files, "image": scans}
+    for column, paths in found.items():
+        named = [paths.get(case_id) for case_id in rows["case_id"]]
+        rows[column] = [None if path is None else path_from_run(path, run_dir) for path in named]
     listed = about or masks / "scans.csv"
     if about or listed.is_file():
         rows = _join_listed(rows, listed)
     else:
         rows["patient_id"] = rows["case_id"]
+    rows["reason"] = [None if isinstance(mask, str) else NO_MASK for mask in rows["reference_mask"]]
     return rows.assign(source=f"folder {masks.name}", simulated=False)
 
 
@@ -93,30 +102,44 @@ def _named(table: Path, text: str) -> Path:
     return table.parent / text
 
 
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
-
-
 def path_from_run(path: Path, run_dir: Path) -> str:
     """Path as tables hold it, from the run folder: a report must not tell where on a machine the data lay."""
     # realpath, as Path.resolve fails on links that lead in a circle
     return os.path.relpath(os.path.realpath(path), os.path.realpath(run_dir))
 
 
-def _find_image(images: Path, case_id: str, run_dir: Path) -> str | None:
-    for name in (f"{case_id}.nii.gz", f"{case_id}_0000.nii.gz", f"{case_id}.nii", case_id):
-        if os.path.exists(images / name):  # Path.exists fails on names that are too long
-            return path_from_run(images / name, run_dir)
-    return None
+def _scans(images: Path, cases: Iterable[str], masks: Path) -> dict[str, Path]:
+    """Scan of each case, and those of no case, which are left out as cases without a mask."""
+    files = nifti_files(images)
+    folders = {path.name: path for path in sorted(images.iterdir()) if path.is_dir() and path.name[0] != "."}
+    scans = {}
+    for case in cases:
+        places = ((files, case), (files, f"{case}_0000"), (folders, case))
+        there = next((place[name] for place, name in places if name in place), None)
+        if there is not None:
+            scans[case] = there
+    numbered = any(stem(path) == f"{case}_0000" for case, path in scans.items())  # channels, as nnU-Net names them
+    rest = {**folders, **files}
+    for name in (name for name, path in rest.items() if path not in scans.values() and path != masks):
+        case = name.removesuffix("_0000") if numbered else name
+        if not (numbered and re.search(r"_\d{4}$", case)):
+            scans.setdefault(case, rest[name])
+    return scans
 
 
 def _join_listed(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
+    """What the table says of each case; a case that is only listed there has neither mask nor scan."""
     listed = case_table(table, ("case_id", "patient_id"))
     known = ["case_id", "patient_id", "hemorrhage_type", "scan_date"]
-    unlisted = rows.loc[~rows["case_id"].isin(listed["case_id"]), "case_id"]
+    masked = rows.loc[rows["reference_mask"].notna(), "case_id"]
+    unlisted = masked[~masked.isin(listed["case_id"])]
     if len(unlisted):
         raise ValueError(f"{table.name}: {len(unlisted)} masks are not listed, the first is {unlisted.iloc[0]}")
-    joined = rows.merge(listed[[column for column in known if column in listed]], on="case_id", how="left")
+    alone = listed.loc[~listed["case_id"].isin(rows["case_id"]), ["case_id"]]
+    joined = pd.concat([rows, alone], ignore_index=True).merge(
+        listed[[column for column in known if column in listed]], on="case_id", how="left"
+    )
+    joined["patient_id"] = joined["patient_id"].fillna(joined["case_id"])  # of scans that are not listed
     joined.attrs = listed.attrs
     return joined
 

@@ -12,7 +12,7 @@ from pydicom.misc import is_dicom
 
 from ich.dicom_masks import is_dicom_mask, referenced_series
 from ich.grid import ScanError
-from ich.layouts import NO_MASK, Layout, case_row, date_of, hidden, sex_of, stem
+from ich.layouts import NO_MASK, Layout, case_row, date_of, hidden, is_nifti, sex_of, stem
 from ich.series import Series, choose_series, find_series
 from ich.slices import DAMAGED, MEDIA_DIRECTORY
 
@@ -139,7 +139,7 @@ def _masks_by_study(root: Path, parts: list[Series], studies: dict[str, list[Ser
     for part in (each for own in studies.values() for each in own):
         for folder in {path.parent for path in files_of(part)}:
             named[folder.name].append((folder, part))
-    for path in sorted(path for path in root.rglob("*.nii*") if not hidden(path, root)):
+    for path in sorted(path for path in root.rglob("*") if is_nifti(path) and not hidden(path, root)):
         able = _nearest(path, named.get(stem(path), []))
         fitting = {study_of[id(part)] for part in able}
         for study in fitting:
@@ -179,7 +179,7 @@ def _unread(root: Path, parts: list[Series]) -> dict[Path, str]:
         if is_dicom(path):
             directory = read_file_meta_info(path).get("MediaStorageSOPClassUID") == MEDIA_DIRECTORY
             reasons[path] = "index of a DICOM medium" if directory else "exact copy of another image"
-        elif path.name.endswith((".nii", ".nii.gz")):
+        elif is_nifti(path):
             reasons[path] = "NIfTI file that is not named as the folder of a series"
         else:
             reasons[path] = "not a DICOM file"

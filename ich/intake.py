@@ -136,7 +136,7 @@ def _link_scan(image: Path, files: tuple[Path, ...] | None, case_id: str, run_di
         for number, path in enumerate(files, 1):
             _link(path, folder / case_id / f"{number:04d}.dcm")
         return f"data/images/{case_id}"
-    ending = next((end for end in (".nii.gz", ".nii") if image.name.endswith(end)), None)
+    ending = next((end for end in (".nii.gz", ".nii") if image.name.lower().endswith(end)), None)
     if ending is None:
         raise ScanError(f"{image}: wanted a .nii or .nii.gz file, or the folder of a DICOM series")
     _link(image, folder / f"{case_id}{ending}")
@@ -172,7 +172,7 @@ def _take_mask(row: dict, name: str, into: str, image: str | None, case_id: str,
         drawn = read_dicom_mask(mask, choose_series(run_dir / image), label_map)
         labels, outside, grid, notes = drawn.labels, drawn.extra_axial, drawn.grid, drawn.notes
     elif label_map is None:
-        ending = ".nii.gz" if mask.name.endswith(".nii.gz") else ".nii"
+        ending = ".nii.gz" if mask.name.lower().endswith(".nii.gz") else ".nii"
         path = f"data/{into}/{case_id}{ending}"
         _link(mask, run_dir / path)
         return _Taken(path)

@@ -128,7 +128,6 @@ def _folders(root: Path) -> Layout:
     frame = from_folders(
         folder / "masks", images if images.is_dir() else None, folder, about if about.is_file() else None
     )
-    frame = frame[~frame["case_id"].str.startswith(".")]  # what macOS leaves beside files it copies
     return _listed(frame, folder, {about: TABLE, folder / "masks" / "scans.csv": TABLE})
 
 

@@ -25,7 +25,7 @@ INFO = "name,CT_fn,mask_fn,ICH,IPH,IVH,SDH,EDH,SAH,MidlineShift\n"
 def write(*paths: Path) -> None:
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.name.endswith((".nii", ".nii.gz")):
+        if path.name.lower().endswith((".nii", ".nii.gz")):
             nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), path)
         else:
             path.write_text("")
@@ -495,7 +495,8 @@ def test_manifest_errors(tmp_path, text, said):
 def test_folders_with_nnunet_names_and_dicom_folders(tmp_path):
     folders(tmp_path)
     cases = cases_by_id(find_cases("folders", tmp_path))
-    assert set(cases) == {"a", "b"}
+    assert set(cases) == {"a", "b", "unused"}
+    assert cases["unused"]["reason"] == "no reference mask was found"
     assert Path(cases["a"]["image"]).name == "a_0000.nii.gz"
     assert (Path(cases["b"]["image"]).name, len(cases["b"]["files"]), cases["b"]["reason"]) == ("b", 6, None)
     write_series(tmp_path / "images" / "b", np.arange(6) * 5.0, SeriesNumber=7)
@@ -562,7 +563,10 @@ def patients(root: Path, *masks: str) -> dict[str, dict]:
     return {row["patient_id"]: row for row in find_cases("dicom", root).cases.to_dict("records")}
 
 
-@pytest.mark.parametrize("place", ["dicom/PatA/CT1.nii.gz", "dicom/PatA/CT1/CT1.nii.gz", "dicom/PatA/masks/CT1.nii.gz"])
+@pytest.mark.parametrize(
+    "place",
+    ["dicom/PatA/CT1.NII.GZ", "dicom/PatA/CT1.nii.gz", "dicom/PatA/CT1/CT1.nii.gz", "dicom/PatA/masks/CT1.nii.gz"],
+)
 def test_a_mask_goes_to_the_nearest_folder_of_its_name(tmp_path, place):
     cases = patients(tmp_path, place)
     assert cases["A"]["reference_mask"] == str(tmp_path / place)
