@@ -150,12 +150,12 @@ class _Checked:
     reason: str | None
 
 
-def _type_of(volumes: dict[str, float], stated: object) -> str | None:
-    """The stated type, else what the labels say; label 1 alone may be any type drawn as one label."""
+def _type_of(volumes: dict[str, float], stated: object, label_1_stated: bool) -> str | None:
+    """The stated type, else what the labels say; label 1 alone may be any type if nothing says what it means."""
     if isinstance(stated, str):
         return stated
     present = [name for name, volume in volumes.items() if volume > 0]
-    if present == ["parenchymal"]:
+    if present == ["parenchymal"] and not label_1_stated:
         return None
     return present[0] if len(present) == 1 else "mixed"
 
@@ -197,7 +197,7 @@ def _check_case(case: dict, run_dir: Path, need_image: bool, excluding: tuple[st
         volumes = {name: grid.volume_ml(labels == label) for name, label in LABELS.items()}
         row.update({f"reference_{name}_ml": volume for name, volume in volumes.items()})
         row["reference_volume_ml"] = sum(volumes.values())
-        row["hemorrhage_type"] = _type_of(volumes, case.get("hemorrhage_type"))
+        row["hemorrhage_type"] = _type_of(volumes, case.get("hemorrhage_type"), case.get("label_1_stated") is True)
         row["content"] = _content(labels, grid)
         if need_image:
             scan = read_scan(run_dir / case["image"])
@@ -265,7 +265,7 @@ def build(
             {**case, **result.row, "patient_id": patients[case["patient_id"]], "reason": result.reason}
             for case, result in zip(cases, checked, strict=True)
         ]
-    ).drop(columns="pseudonymous", errors="ignore")
+    ).drop(columns=["pseudonymous", "label_1_stated"], errors="ignore")
     _exclude_doubled(table)
     if set_aside is not None:
         _set_aside(table, set_aside)
