@@ -243,3 +243,10 @@ def test_outline_with_a_hole_says_how_much_is_left_out(tmp_path):
     row = measure_mask(save(tmp_path / "ring.nii.gz", mask))
     assert "encloses 0.02 ml that is not outlined" in row["notes"]  # 16 pixels of 0.45 x 0.5 x 5 mm
     assert row["volume_ml"] == pytest.approx((200 - 16) * 0.45 * 0.5 * 5 / 1000)
+
+
+def test_endings_in_capitals_are_masks_too(tmp_path):
+    save(tmp_path / "a.nii.gz", np.ones((4, 4, 4), np.uint8))
+    (tmp_path / "a.nii.gz").rename(tmp_path / "a.NII.GZ")
+    (tmp_path / "._b.nii.gz").write_bytes(b"macOS")
+    assert masks_in(tmp_path) == {"a": tmp_path / "a.NII.GZ"}
