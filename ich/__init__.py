@@ -59,6 +59,7 @@ Modules, each importing only from those before it:
 - planning: how many cases
 - agreement: agreement of two methods, the panel
 - readers: human ABC/2 in the study
+- given: tables as users give them
 - cohort: sources to a checked cohort
 - sources: every kind of dataset
 - intake: a dataset's cases into a run folder

@@ -294,11 +294,10 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def _agree(options: argparse.Namespace) -> int:
-    import pandas as pd
-
     from ich.agreement import panel
+    from ich.given import read_given
 
-    table = pd.read_csv(options.table, dtype={"case_id": "str", "patient_id": "str"})
+    table = read_given(options.table, numbers=True)
     patient = "patient_id" if "patient_id" in table else None
     result = panel(table, options.method, options.reference, patient=patient)
     _write_json(result, options.out)

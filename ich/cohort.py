@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -10,11 +12,13 @@ from textwrap import shorten
 import numpy as np
 import pandas as pd
 
+from ich.given import case_table, own_patients
 from ich.grid import Grid
+from ich.layouts import NO_MASK, nifti_files, stem
 from ich.parallel import each
 from ich.quality import EXCLUDING, check_quality
 from ich.scan import ScanError, check_same_grid, read_mask, read_scan
-from ich.tables import HEMORRHAGE_TYPES, LABELS, SPLITS, check_ids
+from ich.tables import LABELS, SPLITS, check_ids
 
 SOURCE_COLUMNS = [
     "case_id",
@@ -42,25 +46,31 @@ def from_folders(masks: Path, images: Path | None, run_dir: Path, about: Path | 
 
     A scan is `<case>.nii.gz`, `<case>_0000.nii.gz` (nnU-Net) or a DICOM folder `<case>`. A table `about`,
     or else `scans.csv` beside the masks (case_id or scan_id, patient_id, optionally hemorrhage_type and scan_date),
-    tells whose scan each is; without it every scan counts as its own patient.
+    tells whose scan each is; without it every scan counts as its own patient. A scan or a row of the table without a
+    mask has that as its `reason`.
 
     Raises
     ------
     ValueError
-        The folder holds no mask, or the table lacks a mask of the folder or a needed column.
+        The folder holds no mask, a name twice (.nii and .nii.gz), or the table lacks a mask of the folder or a needed
+        column.
     """
-    files = {_stem(path): path for path in sorted(masks.iterdir()) if path.name.endswith((".nii", ".nii.gz"))}
-    check_ids(pd.Series(list(files), dtype=object), masks.name)
+    files = nifti_files(masks)
     if not files:
         raise ValueError(f"{masks.name}: no .nii or .nii.gz mask in this folder")
-    rows = pd.DataFrame({"case_id": list(files), "reference_mask": [path_from_run(p, run_dir) for p in files.values()]})
-    if images is not None:
-        rows["image"] = [_find_image(images, case_id, run_dir) for case_id in rows["case_id"]]
+    scans = {} if images is None else _scans(images, files, masks)
+    rows = pd.DataFrame({"case_id": list(files | scans)})
+    check_ids(rows["case_id"], masks.name)
+    found = {"reference_mask": files} if images is None else {"reference_mask": files, "image": scans}
+    for column, paths in found.items():
+        named = [paths.get(case_id) for case_id in rows["case_id"]]
+        rows[column] = [None if path is None else path_from_run(path, run_dir) for path in named]
     listed = about or masks / "scans.csv"
     if about or listed.is_file():
-        rows = _join_listed(rows, pd.read_csv(listed, dtype=str), listed.name)
+        rows = _join_listed(rows, listed)
     else:
         rows["patient_id"] = rows["case_id"]
+    rows["reason"] = [None if isinstance(mask, str) else NO_MASK for mask in rows["reference_mask"]]
     return rows.assign(source=f"folder {masks.name}", simulated=False)
 
 
@@ -73,30 +83,7 @@ def from_manifest(path: Path, run_dir: Path) -> pd.DataFrame:
     ValueError
         A needed column is missing, a case is listed twice, or a type or split is unknown.
     """
-    try:
-        rows = pd.read_csv(path, dtype=str, encoding="utf-8-sig", encoding_errors="replace")
-    except ValueError as error:  # among them pandas' errors of parsing, which do not name the file
-        raise ValueError(f"{path.name}: not a table ({' '.join(str(error).split())})") from error
-    if not isinstance(rows.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows
-        raise ValueError(f"{path.name}: not a table (a row has more cells than the first line has columns)")
-    for column in ("case_id", "reference_mask"):
-        if column not in rows:
-            raise ValueError(f"{path.name}: no column {column!r}; found {', '.join(rows.columns)}")
-    check_ids(rows["case_id"].dropna(), path.name)
-    doubled = rows.loc[rows["case_id"].duplicated(), "case_id"]
-    if len(doubled):
-        raise ValueError(f"{path.name}: case {doubled.iloc[0]} is listed more than once")
-    if "patient_id" not in rows:
-        rows["patient_id"] = rows["case_id"]
-    for column, allowed in (("hemorrhage_type", HEMORRHAGE_TYPES), ("split", SPLITS)):
-        if column in rows:
-            wrong = rows[rows[column].notna() & ~rows[column].isin(allowed)]
-            if len(wrong):
-                case = wrong.iloc[0]
-                raise ValueError(
-                    f"{path.name}: case {case.case_id}: {column} is {case[column]!r}, "
-                    f"wanted one of {', '.join(allowed)}"
-                )
+    rows = case_table(path, ("case_id", "reference_mask"))
     for column in ("image", "reference_mask", "second_mask"):
         if column in rows:
             rows[column] = [
@@ -115,34 +102,46 @@ def _named(table: Path, text: str) -> Path:
     return table.parent / text
 
 
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
-
-
 def path_from_run(path: Path, run_dir: Path) -> str:
     """Path as tables hold it, from the run folder: a report must not tell where on a machine the data lay."""
     # realpath, as Path.resolve fails on links that lead in a circle
     return os.path.relpath(os.path.realpath(path), os.path.realpath(run_dir))
 
 
-def _find_image(images: Path, case_id: str, run_dir: Path) -> str | None:
-    for name in (f"{case_id}.nii.gz", f"{case_id}_0000.nii.gz", f"{case_id}.nii", case_id):
-        if os.path.exists(images / name):  # Path.exists fails on names that are too long
-            return path_from_run(images / name, run_dir)
-    return None
+def _scans(images: Path, cases: Iterable[str], masks: Path) -> dict[str, Path]:
+    """Scan of each case, and those of no case, which are left out as cases without a mask."""
+    files = nifti_files(images)
+    folders = {path.name: path for path in sorted(images.iterdir()) if path.is_dir() and path.name[0] != "."}
+    scans = {}
+    for case in cases:
+        places = ((files, case), (files, f"{case}_0000"), (folders, case))
+        there = next((place[name] for place, name in places if name in place), None)
+        if there is not None:
+            scans[case] = there
+    numbered = any(stem(path) == f"{case}_0000" for case, path in scans.items())  # channels, as nnU-Net names them
+    rest = {**folders, **files}
+    for name in (name for name, path in rest.items() if path not in scans.values() and path != masks):
+        case = name.removesuffix("_0000") if numbered else name
+        if not (numbered and re.search(r"_\d{4}$", case)):
+            scans.setdefault(case, rest[name])
+    return scans
 
 
-def _join_listed(rows: pd.DataFrame, listed: pd.DataFrame, name: str) -> pd.DataFrame:
-    listed = listed.rename(columns={"scan_id": "case_id"})
+def _join_listed(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
+    """What the table says of each case; a case that is only listed there has neither mask nor scan."""
+    listed = case_table(table, ("case_id", "patient_id"))
     known = ["case_id", "patient_id", "hemorrhage_type", "scan_date"]
-    listed = listed[[column for column in known if column in listed]]
-    for column in ("case_id", "patient_id"):
-        if column not in listed:
-            raise ValueError(f"{name}: no column {column!r}; found {', '.join(listed.columns)}")
-    unlisted = rows.loc[~rows["case_id"].isin(listed["case_id"]), "case_id"]
+    masked = rows.loc[rows["reference_mask"].notna(), "case_id"]
+    unlisted = masked[~masked.isin(listed["case_id"])]
     if len(unlisted):
-        raise ValueError(f"{name}: {len(unlisted)} masks are not listed, the first is {unlisted.iloc[0]}")
-    return rows.merge(listed, on="case_id", how="left", validate="one_to_one")
+        raise ValueError(f"{table.name}: {len(unlisted)} masks are not listed, the first is {unlisted.iloc[0]}")
+    alone = listed.loc[~listed["case_id"].isin(rows["case_id"]), ["case_id"]]
+    joined = pd.concat([rows, alone], ignore_index=True).merge(
+        listed[[column for column in known if column in listed]], on="case_id", how="left"
+    )
+    joined["patient_id"] = joined["patient_id"].fillna(joined["case_id"])  # of scans that are not listed
+    joined.attrs = listed.attrs
+    return joined
 
 
 @dataclass(frozen=True)
@@ -151,12 +150,12 @@ class _Checked:
     reason: str | None
 
 
-def _type_of(volumes: dict[str, float], stated: object) -> str | None:
-    """The stated type, else what the labels say; label 1 alone may be any type drawn as one label."""
+def _type_of(volumes: dict[str, float], stated: object, label_1_stated: bool) -> str | None:
+    """The stated type, else what the labels say; label 1 alone may be any type if nothing says what it means."""
     if isinstance(stated, str):
         return stated
     present = [name for name, volume in volumes.items() if volume > 0]
-    if present == ["parenchymal"]:
+    if present == ["parenchymal"] and not label_1_stated:
         return None
     return present[0] if len(present) == 1 else "mixed"
 
@@ -198,7 +197,7 @@ def _check_case(case: dict, run_dir: Path, need_image: bool, excluding: tuple[st
         volumes = {name: grid.volume_ml(labels == label) for name, label in LABELS.items()}
         row.update({f"reference_{name}_ml": volume for name, volume in volumes.items()})
         row["reference_volume_ml"] = sum(volumes.values())
-        row["hemorrhage_type"] = _type_of(volumes, case.get("hemorrhage_type"))
+        row["hemorrhage_type"] = _type_of(volumes, case.get("hemorrhage_type"), case.get("label_1_stated") is True)
         row["content"] = _content(labels, grid)
         if need_image:
             scan = read_scan(run_dir / case["image"])
@@ -246,14 +245,15 @@ def build(
 
     Returns
     -------
-    The cohort table of `tables`. Patient ids that are no pseudonyms yet are replaced by running numbers in order of
-    appearance. Of several cases with the same pixels the first is kept.
+    The cohort table of `tables`. A case without a patient id is its own patient. Patient ids that are no pseudonyms
+    yet are replaced by running numbers in order of appearance. Of several cases with the same pixels the first is kept.
 
     Raises
     ------
     ValueError
         A case that is set aside is not in the cohort, or has no reason.
     """
+    sources = own_patients(sources)
     cases = sources.to_dict("records")
     work = [(case, run_dir, need_image, excluding) for case in cases]
     checked = each(_check_case, work, jobs, what="cases", dead=_died)
@@ -265,7 +265,7 @@ def build(
             {**case, **result.row, "patient_id": patients[case["patient_id"]], "reason": result.reason}
             for case, result in zip(cases, checked, strict=True)
         ]
-    ).drop(columns="pseudonymous", errors="ignore")
+    ).drop(columns=["pseudonymous", "label_1_stated"], errors="ignore")
     _exclude_doubled(table)
     if set_aside is not None:
         _set_aside(table, set_aside)

@@ -50,6 +50,7 @@ class DicomMask:
     grid: Grid  # of the series: the one that the scan has
     ignored: tuple[str, ...]  # names of segments that are no blood
     notes: tuple[str, ...]  # what a report must say about how the mask was read
+    untyped: bool = False  # whether some of label 1 is blood whose type the object does not state
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def read_dicom_mask(path: Path, series: Series, label_map: dict[str, int | str] 
             raise
         except (*BROKEN_FILE, IndexError) as error:
             raise ScanError(f"{path}: damaged or incomplete SEG or RTSTRUCT ({type(error).__name__})") from error
-    labels, extra_axial = _combine([(r, kinds[n], masks[n]) for n, r in wanted.items()], path, notes)
+    labels, extra_axial, untyped = _combine([(r, kinds[n], masks[n]) for n, r in wanted.items()], path, notes)
     grid, axes, flips = series_grid(series)
     turn = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
     return DicomMask(
@@ -135,6 +136,7 @@ def read_dicom_mask(path: Path, series: Series, label_map: dict[str, int | str] 
         grid=grid,
         ignored=tuple(region.name for region in regions if region.number not in wanted),
         notes=tuple(notes),
+        untyped=untyped,
     )
 
 
@@ -238,7 +240,7 @@ def _kinds(
     unclear = [r for r in regions if kinds[r.number] not in KINDS]
     not_ignored = [kind for kind in kinds.values() if kind != IGNORE]
     if not_ignored == ["unknown"] and not given:
-        kinds[unclear[0].number] = "parenchymal"
+        kinds[unclear[0].number] = "blood"  # label 1 too, but of a type that is not stated
         notes.append(f'the only segment, "{unclear[0].name}", does not say what it is: counted as parenchymal')
     elif unclear:
         raise ScanError(
@@ -371,8 +373,8 @@ def _contour_masks(
     return masks
 
 
-def _combine(parts: list[Part], path: Path, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and extra-axial mask, from what each region holds and where; adds to `notes`.
+def _combine(parts: list[Part], path: Path, notes: list[str]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Labels, extra-axial mask and whether some blood has no type, from what each region holds; adds to `notes`.
 
     A voxel under two labels is an error, but for a region of all blood that encloses the other one whole.
     """
@@ -389,10 +391,12 @@ def _combine(parts: list[Part], path: Path, notes: list[str]) -> tuple[np.ndarra
         notes.append(f'"{outer.name}" encloses "{inner.name}", which keeps its own label')
     labels = np.zeros(parts[0][2].shape, dtype=np.uint8)
     extra_axial = np.zeros(labels.shape, dtype=bool)
+    untyped = np.zeros(labels.shape, dtype=bool)
     for _, kind, mask in sorted(parts, key=lambda part: part[1] != "blood"):
+        untyped = untyped | mask if kind == "blood" else untyped & ~mask
         if kind == EXTRA_AXIAL:
             extra_axial |= mask
         else:
             labels[mask] = LABEL[kind]
     labels[extra_axial] = 0
-    return labels, extra_axial
+    return labels, extra_axial, bool(untyped.any())

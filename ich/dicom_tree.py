@@ -12,7 +12,7 @@ from pydicom.misc import is_dicom
 
 from ich.dicom_masks import is_dicom_mask, referenced_series
 from ich.grid import ScanError
-from ich.layouts import NO_MASK, Layout, case_row, date_of, hidden, sex_of, stem
+from ich.layouts import NO_MASK, Layout, case_row, date_of, hidden, is_nifti, sex_of, stem
 from ich.series import Series, choose_series, find_series
 from ich.slices import DAMAGED, MEDIA_DIRECTORY
 
@@ -25,11 +25,13 @@ class _Mask:
     path: Path
     series: tuple[Series, ...]  # kept series that it may have been drawn on
     lost: str  # why there is none
+    fits: int = 1  # studies that it may belong to
 
 
 def dicom_tree(root: Path) -> Layout:
     """Cases of a tree of DICOM files; masks are SEG, RTSTRUCT, or NIfTI files named as the folder of a series.
 
+    Of several folders of that name, those that share the longest path with the mask count.
     Patient and study are the identifiers of the headers; sites are numbered in order of appearance.
 
     Raises
@@ -97,6 +99,7 @@ def _study_case(study: str, scans: list[Series], masks: list[_Mask]) -> tuple[di
     """The case of one study and its series; unusable if there is no series, no mask, or several of either."""
     kept = [part for part in scans if part.kept]
     mask = masks[0] if len(masks) == 1 else None
+    unclear = [each.fits for each in masks if each.fits > 1]
     candidates = list(mask.series) if mask else kept
     series = candidates[0] if len(candidates) == 1 else None
     if not kept:
@@ -104,6 +107,8 @@ def _study_case(study: str, scans: list[Series], masks: list[_Mask]) -> tuple[di
         reason = "no usable axial CT series: " + "; ".join(f"{text} ({n})" for text, n in counts.items())
     elif not masks:
         reason = NO_MASK
+    elif unclear:
+        reason = f"the name of the mask fits {max(unclear)} studies, wanted one"
     elif mask is None:
         reason = f"{len(masks)} reference masks were found, wanted one"
     elif not candidates:
@@ -119,7 +124,7 @@ def _study_case(study: str, scans: list[Series], masks: list[_Mask]) -> tuple[di
 
 
 def _masks_by_study(root: Path, parts: list[Series], studies: dict[str, list[Series]]) -> dict[str, list[_Mask]]:
-    """Masks of each study: by the series they name, else by their own study, NIfTI by the folder's name."""
+    """Masks of each study: by the series they name, else by their own study, NIfTI by the nearest folder's name."""
     study_of = {id(part): study for study, own in studies.items() for part in own}
     found: dict[str, list[_Mask]] = defaultdict(list)
     for part in parts:
@@ -130,16 +135,25 @@ def _masks_by_study(root: Path, parts: list[Series], studies: dict[str, list[Ser
                 study = study_of[id(drawn[0])] if drawn else study_of[id(part)]
                 able = drawn if target is not None else studies[study]
                 found[study].append(_mask(path, able, "the series that the mask was drawn on"))
-    named: dict[str, list[Series]] = defaultdict(list)
+    named: dict[str, list[tuple[Path, Series]]] = defaultdict(list)
     for part in (each for own in studies.values() for each in own):
-        for name in {path.parent.name for path in files_of(part)}:
-            named[name].append(part)
-    for path in sorted(path for path in root.rglob("*.nii*") if not hidden(path, root)):
-        able = named.get(stem(path), [])
-        for study in {study_of[id(part)] for part in able}:
+        for folder in {path.parent for path in files_of(part)}:
+            named[folder.name].append((folder, part))
+    for path in sorted(path for path in root.rglob("*") if is_nifti(path) and not hidden(path, root)):
+        able = _nearest(path, named.get(stem(path), []))
+        fitting = {study_of[id(part)] for part in able}
+        for study in fitting:
             own = [part for part in able if study_of[id(part)] == study]
-            found[study].append(_mask(path, own, "the series in the folder that the mask is named after"))
+            drawn_on = _mask(path, own, "the series in the folder that the mask is named after")
+            found[study].append(drawn_on if len(fitting) == 1 else _Mask(path, (), "", fits=len(fitting)))
     return found
+
+
+def _nearest(mask: Path, folders: list[tuple[Path, Series]]) -> list[Series]:
+    """The series in those folders that share the longest path with the mask: `CT1` may be in every patient's folder."""
+    shared = [len(Path(os.path.commonpath([folder, mask])).parts) for folder, _ in folders]
+    near = [part for (_, part), depth in zip(folders, shared, strict=True) if depth == max(shared)]
+    return list(dict.fromkeys(near))
 
 
 def _mask(path: Path, able: list[Series], what: str) -> _Mask:
@@ -165,7 +179,7 @@ def _unread(root: Path, parts: list[Series]) -> dict[Path, str]:
         if is_dicom(path):
             directory = read_file_meta_info(path).get("MediaStorageSOPClassUID") == MEDIA_DIRECTORY
             reasons[path] = "index of a DICOM medium" if directory else "exact copy of another image"
-        elif path.name.endswith((".nii", ".nii.gz")):
+        elif is_nifti(path):
             reasons[path] = "NIfTI file that is not named as the folder of a series"
         else:
             reasons[path] = "not a DICOM file"

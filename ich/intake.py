@@ -97,7 +97,7 @@ def _died(row: dict, case_id: str, run_dir: Path) -> dict:
 
 
 def _result(**known) -> dict:
-    names = ("image", "reference_mask", "second_mask", "extra_axial_ml", "mask_note", "reason")
+    names = ("image", "reference_mask", "second_mask", "extra_axial_ml", "mask_note", "label_1_stated", "reason")
     return dict.fromkeys(names) | known
 
 
@@ -110,6 +110,7 @@ def _take(row: dict, case_id: str, run_dir: Path) -> dict:
         if isinstance(row["reference_mask"], str):
             taken = _take_mask(row, "reference_mask", "masks", result["image"], case_id, run_dir)
             result |= {"reference_mask": taken.path, "extra_axial_ml": taken.extra_axial_ml, "mask_note": taken.note}
+            result["label_1_stated"] = taken.label_1_stated
         if isinstance(row["second_mask"], str):
             result["second_mask"] = _take_mask(
                 row, "second_mask", "second_reader", result["image"], case_id, run_dir
@@ -136,7 +137,7 @@ def _link_scan(image: Path, files: tuple[Path, ...] | None, case_id: str, run_di
         for number, path in enumerate(files, 1):
             _link(path, folder / case_id / f"{number:04d}.dcm")
         return f"data/images/{case_id}"
-    ending = next((end for end in (".nii.gz", ".nii") if image.name.endswith(end)), None)
+    ending = next((end for end in (".nii.gz", ".nii") if image.name.lower().endswith(end)), None)
     if ending is None:
         raise ScanError(f"{image}: wanted a .nii or .nii.gz file, or the folder of a DICOM series")
     _link(image, folder / f"{case_id}{ending}")
@@ -159,6 +160,7 @@ class _Taken:
     path: str  # from the run folder
     extra_axial_ml: float | None = None  # subdural and epidural blood that was left out of it
     note: str | None = None
+    label_1_stated: bool = False  # whether all of label 1 is said to be parenchymal blood
 
 
 def _take_mask(row: dict, name: str, into: str, image: str | None, case_id: str, run_dir: Path) -> _Taken:
@@ -171,23 +173,25 @@ def _take_mask(row: dict, name: str, into: str, image: str | None, case_id: str,
             raise ScanError(f"{mask}: the series it was drawn on was not found")
         drawn = read_dicom_mask(mask, choose_series(run_dir / image), label_map)
         labels, outside, grid, notes = drawn.labels, drawn.extra_axial, drawn.grid, drawn.notes
+        untyped = drawn.untyped
     elif label_map is None:
-        ending = ".nii.gz" if mask.name.endswith(".nii.gz") else ".nii"
+        ending = ".nii.gz" if mask.name.lower().endswith(".nii.gz") else ".nii"
         path = f"data/{into}/{case_id}{ending}"
         _link(mask, run_dir / path)
         return _Taken(path)
     else:
         values, grid = read_values(mask)
-        labels, outside = _mapped(values, label_map, mask)
+        labels, outside, untyped = _mapped(values, label_map, mask)
     path = f"data/{into}/{case_id}.nii.gz"
     (run_dir / path).parent.mkdir(parents=True, exist_ok=True)
     (run_dir / path).unlink(missing_ok=True)  # an earlier link must not be written through
     write_mask(run_dir / path, labels, grid)
-    return _Taken(path, grid.volume_ml(outside), "; ".join(notes) or None)
+    return _Taken(path, grid.volume_ml(outside), "; ".join(notes) or None, not untyped)
 
 
-def _mapped(values: np.ndarray, names: dict[str, int | str], mask: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Labels 0..3 and extra-axial blood of a dataset's own numbers; blood of unknown type counts as label 1."""
+def _mapped(values: np.ndarray, names: dict[str, int | str], mask: Path) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Labels 0..3 and extra-axial blood of a dataset's own numbers, and whether blood of unknown type is in label 1."""
+    untyped = False
     labels, outside = np.zeros(values.shape, np.uint8), np.zeros(values.shape, bool)
     for value in np.unique(values):
         meant = names.get(str(value), 0 if value == 0 else None)
@@ -198,4 +202,5 @@ def _mapped(values: np.ndarray, names: dict[str, int | str], mask: Path) -> tupl
             outside |= values == value
         else:
             labels[values == value] = 1 if meant == "unknown" else int(meant)
-    return labels, outside
+            untyped |= meant == "unknown"
+    return labels, outside, untyped

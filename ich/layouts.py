@@ -58,22 +58,28 @@ def hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts)
 
 
+def is_nifti(path: Path) -> bool:
+    """Whether a file is named as NIfTI, in capitals too."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
 def stem(path: Path) -> str:
     """Name of a NIfTI file without its ending."""
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    return re.sub(r"(\.nii)?(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def nifti_files(folder: Path) -> dict[str, Path]:
-    """NIfTI files of one folder by stem.
+    """NIfTI files of one folder by stem, without those that macOS leaves beside files it copies (`._<name>`).
 
     Raises
     ------
     ValueError : the same name stands there as .nii and as .nii.gz.
     """
-    files = [p for p in sorted(folder.glob("*.nii*")) if p.name.endswith((".nii", ".nii.gz")) and p.name[0] != "."]
+    files = [p for p in sorted(folder.glob("*")) if is_nifti(p) and p.name[0] != "."]
     doubled = [name for name, count in Counter(map(stem, files)).items() if count > 1]
     if doubled:
-        raise ValueError(f"{folder.name}: {doubled[0]} is there as .nii and as .nii.gz, wanted one of them")
+        endings = " and as ".join(path.name.removeprefix(doubled[0]) for path in files if stem(path) == doubled[0])
+        raise ValueError(f"{folder.name}: {doubled[0]} is there as {endings}, wanted one of them")
     return {stem(path): path for path in files}
 
 

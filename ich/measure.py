@@ -11,11 +11,11 @@ import pandas as pd
 from ich.abc2 import Variants, abc2_variants
 from ich.components import Box, bounding_box, holes
 from ich.hull import solidity
+from ich.layouts import is_nifti, stem
 from ich.overlap import overlap_by_label
 from ich.parallel import each
 from ich.scan import Grid, ScanError, check_same_grid, read_mask, said_of
 
-SUFFIXES = (".nii.gz", ".nii")
 COLUMNS = (
     "case_id", "volume_ml", "n_components", "largest_component_ml", "a_mm", "b_mm", "c_mm", "abc2_ml",
     "c_kothari_mm", "abc2_kothari_ml", "abc3_ml", "two_thirds_sh_ml", "b_width_mm", "abc2_width_ml",
@@ -42,7 +42,7 @@ class Evaluation:
 
 def case_id_of(path: str | Path) -> str:
     """File name without `.nii` or `.nii.gz`."""
-    return Path(path).name.removesuffix(".gz").removesuffix(".nii")
+    return stem(Path(path))
 
 
 def measure_mask(path: str | Path) -> dict:
@@ -179,7 +179,7 @@ def masks_in(folder: str | Path) -> dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    found = sorted(path for path in folder.glob("[!.]*") if path.name.endswith(SUFFIXES))
+    found = sorted(path for path in folder.glob("[!.]*") if is_nifti(path))
     if not found:
         raise ValueError(f"{folder}: holds no .nii or .nii.gz file")
     return _by_case(found)

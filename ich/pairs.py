@@ -56,13 +56,15 @@ def numbers(values: ArrayLike, name: str, ids: Sequence[str] | None = None) -> n
 
     Raises
     ------
-    ValueError : text, an infinite value or a second axis; the message names the column and the case.
+    ValueError : text, an infinite value or a second axis; the message names the column and the case, of text the
+        first that is no number.
     """
     column = pd.Series(values)
     named = list(ids) if ids is not None else [f"row {index}" for index in column.index]
     text = [isinstance(value, str) for value in column] if column.dtype.kind not in "fiu" else [False]
     if any(text):
-        first = text.index(True)
+        unread = pd.to_numeric(column, errors="coerce").isna().to_numpy() & text
+        first = int(unread.argmax()) if unread.any() else text.index(True)  # one bad cell makes a column text
         raise ValueError(f"{name}: case {named[first]} is the text {column.iloc[first]!r}, wanted numbers")
     if column.dtype.kind in "bmM":
         raise ValueError(f"{name}: holds {column.dtype}, wanted numbers")
@@ -77,9 +79,13 @@ def unique_ids(ids: ArrayLike, where: str) -> list[str]:
 
     Raises
     ------
-    ValueError : an identifier stands twice; the message names it.
+    ValueError : an identifier stands twice; the message names it. Or a row has none.
     """
-    column = pd.Series(ids).astype(str)
+    column = pd.Series(ids)
+    if column.isna().any():
+        row = int(column.isna().to_numpy().argmax()) + 1
+        raise ValueError(f"{where}: row {row} of {column.size} names no case, wanted one in every row")
+    column = column.astype(str)
     if column.duplicated().any():
         twice = column[column.duplicated()].iloc[0]
         raise ValueError(f"{where}: case {twice} stands {int((column == twice).sum())} times, wanted one row per case")

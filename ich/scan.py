@@ -44,6 +44,6 @@ def read_scan(path: str | Path, series: str | None = None) -> Scan:
         return read_dicom_scan(path, series)
     if not path.exists():
         raise ScanError(f"{path}: no such file or folder")
-    if not path.name.endswith((".nii", ".nii.gz")):
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
         raise ScanError(f"{path}: wanted a .nii or .nii.gz file, or the folder of a DICOM series")
     return read_nifti_scan(path)

@@ -128,7 +128,6 @@ def _folders(root: Path) -> Layout:
     frame = from_folders(
         folder / "masks", images if images.is_dir() else None, folder, about if about.is_file() else None
     )
-    frame = frame[~frame["case_id"].str.startswith(".")]  # what macOS leaves beside files it copies
     return _listed(frame, folder, {about: TABLE, folder / "masks" / "scans.csv": TABLE})
 
 
@@ -143,9 +142,7 @@ def _phantom(root: Path) -> Layout:
 
 def _listed(frame: pd.DataFrame, base: Path, reasons: dict[Path, str]) -> Layout:
     """Cases of a table whose paths are from `base`; files it names that are not there are the reason."""
-    layout = Layout(reasons=reasons)
-    if frame["case_id"].isna().any():
-        raise ValueError(f"row {int(frame['case_id'].isna().to_numpy().argmax()) + 2} of the table has no case_id")
+    layout = Layout(reasons=reasons, notes=list(frame.attrs.get("notes", ())))
     for listed in frame.astype(object).where(frame.notna(), None).to_dict("records"):
         image, mask = (_path(listed.get(name), base) for name in ("image", "reference_mask"))
         reason = _missing(image, "scan") or _missing(mask, "reference mask")
@@ -157,7 +154,7 @@ def _listed(frame: pd.DataFrame, base: Path, reasons: dict[Path, str]) -> Layout
             layout.used |= files_of(chosen) if chosen else set()
             image = image if chosen else None
         names = ("hemorrhage_type", "site", "split")
-        known = {name: listed.get(name) for name in names} | {"patient_id": listed["patient_id"] or listed["case_id"]}
+        known = {name: listed.get(name) for name in (*names, "patient_id")}
         known |= {"age": age_of(listed.get("age")), "sex": sex_of(listed.get("sex")), "files": files}
         known |= {"scan_date": date_of(listed.get("scan_date")), "second_mask": second and str(second)}
         layout.rows.append(

@@ -117,7 +117,9 @@ def test_negative_correlation():
     ("change", "message"),
     [
         ({"case_id": ["a", "b", "a", "d"]}, "case a stands 2 times"),
-        ({"m": ["1", "2", "x", "4"]}, "m: case a is the text '1'"),
+        ({"case_id": [None, "b", "c", "d"]}, "row 1 of 4 names no case"),
+        ({"m": ["1", "2", "x", "4"]}, "m: case c is the text 'x'"),
+        ({"m": ["1", "2", "3", "4"]}, "m: case a is the text '1'"),
         ({"m": [1.0, np.inf, 3, 4]}, "m: case b is infinite"),
         ({"m": [1.0, np.nan, np.nan, 4]}, r"2 complete pairs \(missing: b, c\)"),
     ],

@@ -133,6 +133,14 @@ def test_measure_writes_a_row_a_mask_and_names_what_it_could_not_read(masks, cap
     assert table["volume_ml"].item() == pytest.approx(0.04)
 
 
+def test_agree_names_the_one_bad_cell(tmp_path, capsys):
+    rows = [f"c{n},{n}.5,{'abc' if n == 5 else n}" for n in range(8)]
+    (tmp_path / "table.csv").write_text("\n".join(["case_id,a,b", *rows]))
+    table, out = str(tmp_path / "table.csv"), str(tmp_path / "x.json")
+    assert main(["agree", table, "--reference", "a", "--method", "b", "--out", out]) == 2
+    assert "b: case c5 is the text 'abc', wanted numbers" in capsys.readouterr().err
+
+
 def test_agree_writes_json(tmp_path, capsys):
     table = pd.DataFrame({"case_id": ["001", "002", "003", "004"], "a": [1.0, 5, 9, 30], "b": [2.0, 5, 11, 33]})
     table.to_csv(tmp_path / "table.csv", index=False)

@@ -51,6 +51,59 @@ def test_one_bad_scan_becomes_a_named_exclusion(folders):
     tables.write(table, run / "tables" / "cohort.csv")
 
 
+def test_scans_and_rows_without_a_mask_are_cases_that_are_left_out(folders):
+    masks, images, run = folders
+    write_nifti(images / "nomask.nii.gz", np.zeros((40, 40, 8), np.int16))
+    (images / "dicomfolder").mkdir()
+    names = ["good", "shape", "empty", "corrupt", "noimage", "nomask", "onlylisted"]
+    pd.DataFrame({"case_id": names, "patient_id": names}).to_csv(masks / "scans.csv", index=False)
+    table = cohort.build(cohort.from_folders(masks, images, run), run, need_image=True, jobs=1, excluding=())
+    reasons = table.set_index("case_id")["reason"]
+    without = ["nomask", "dicomfolder", "onlylisted"]
+    assert reasons[without].tolist() == ["no reference mask was found"] * 3
+    assert len(table) == 8
+    assert table["patient_id"].nunique() == 8
+    tables.write(table, run / "tables" / "cohort.csv")
+
+
+def test_channels_of_nnunet_are_no_cases_of_their_own(tmp_path):
+    masks, images = tmp_path / "masks", tmp_path / "images"
+    write_nifti(masks / "a.nii.gz", ball())
+    for name in ("a_0000", "a_0001", "b_0000", "b_0001"):
+        write_nifti(images / f"{name}.nii.gz", np.zeros((40, 40, 8), np.int16))
+    found = cohort.from_folders(masks, images, tmp_path).set_index("case_id")
+    assert found["image"].to_dict() == {"a": "images/a_0000.nii.gz", "b": "images/b_0000.nii.gz"}
+
+
+def test_scans_that_are_numbered_are_each_a_case(tmp_path):
+    masks, images = tmp_path / "masks", tmp_path / "images"
+    write_nifti(masks / "scan_0001.nii.gz", ball())
+    for number in range(3):
+        write_nifti(images / f"scan_000{number}.nii.gz", np.zeros((40, 40, 8), np.int16))
+    found = cohort.from_folders(masks, images, tmp_path)
+    assert sorted(found["case_id"]) == ["scan_0000", "scan_0001", "scan_0002"]
+
+
+@pytest.mark.parametrize("folder", ["masks", "images"])
+def test_one_name_twice_is_refused(folders, folder):
+    masks, images, run = folders
+    write_nifti(run / folder / "good.nii", ball())
+    with pytest.raises(ValueError, match=f"{folder}: good is there as .nii and as .nii.gz, wanted one of them"):
+        cohort.from_folders(masks, images, run)
+
+
+def test_files_of_macos_are_no_cases_and_capitals_are_read(tmp_path):
+    masks, images = tmp_path / "masks", tmp_path / "images"
+    for folder, content in ((masks, ball()), (images, np.zeros((40, 40, 8), np.int16))):
+        write_nifti(folder / "a.nii.gz", content)
+        (folder / "a.nii.gz").rename(folder / "a.NII.GZ")
+        (folder / "._a.nii.gz").write_bytes(b"macOS")
+    sources = cohort.from_folders(masks, images, tmp_path)
+    table = cohort.build(sources, tmp_path, need_image=True, jobs=1, excluding=())
+    assert table[["case_id", "included", "reason"]].to_numpy().tolist() == [["a", True, None]]
+    assert table["reference_volume_ml"].item() == pytest.approx(0.5)
+
+
 def test_masks_alone_need_no_images(folders):
     masks, _, run = folders
     table = cohort.build(cohort.from_folders(masks, None, run), run, need_image=False, jobs=1)

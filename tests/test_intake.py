@@ -75,6 +75,54 @@ def test_a_value_that_the_dataset_does_not_have(bhsd, tmp_path):
     assert sources.loc[0, "reason"] == wanted
 
 
+def types(sources: pd.DataFrame, run: Path) -> list[str | None]:
+    built = cohort.build(sources, run, need_image=False, jobs=1)
+    assert "label_1_stated" not in built
+    return [kind if isinstance(kind, str) else None for kind in built["hemorrhage_type"]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "drawn", "kind"),
+    [
+        ({"parenchymal": 1}, [1, 1], "parenchymal"),
+        ({"IPH": 2, "IVH": 1}, [2, 2], "parenchymal"),
+        ({"IPH": 1, "IVH": 2}, [1, 2], "mixed"),
+        ({"hemorrhage": 1}, [1, 1], None),
+        ({"hemorrhage": 1, "IPH": 2}, [2, 2], "parenchymal"),
+        ({"hemorrhage": 1, "IPH": 2}, [1, 2], None),
+    ],
+)
+def test_the_type_is_unknown_only_where_no_label_states_it(tmp_path, labels, drawn, kind):
+    root = tmp_path / "raw"
+    mask = np.zeros((8, 8, 4))
+    mask[2:4, 2, 1] = drawn
+    nifti(root / "imagesTr" / "a_0000.nii.gz", np.full((8, 8, 4), 30))
+    nifti(root / "labelsTr" / "a.nii.gz", mask)
+    about = {"labels": {"background": 0, **labels}, "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}
+    (root / "dataset.json").write_text(json.dumps(about))
+    sources, _ = intake.take_in(find_cases("nnunet", root), tmp_path / "run")
+    assert types(sources, tmp_path / "run") == [kind]
+
+
+@pytest.mark.parametrize(
+    ("segments", "kind"),
+    [
+        (["IPH"], "parenchymal"),
+        (["Segment_1"], None),
+        (["hemorrhage"], None),
+        (["hemorrhage", "IPH"], None),
+    ],
+)
+def test_a_segment_that_names_its_type_states_it(tmp_path, segments, kind):
+    whole = np.zeros((48, 64, 16), bool)
+    whole[20:30, 22:40, 6:9] = True
+    part = whole & (np.arange(16) < 8)
+    series = write_ct(tmp_path / "dicom", StudyInstanceUID="1.2")
+    write_seg(tmp_path / "dicom" / "seg.dcm", series, dict(zip(segments, (whole, part), strict=False)))
+    sources, _ = intake.take_in(find_cases("dicom", tmp_path / "dicom"), tmp_path / "run")
+    assert types(sources, tmp_path / "run") == [kind]
+
+
 @pytest.fixture
 def hospital(tmp_path):
     """Two studies of one patient with a SEG each, and a study without a mask."""

@@ -253,3 +253,10 @@ def test_reasons_name_files_without_their_folders(tmp_path):
     failures = evaluate(masks_in(tmp_path / "given"), masks_in(tmp_path / "Doe^Jane"), jobs=1).failures
     assert failures["reason"].iloc[0].startswith("prediction: a.nii.gz: ")
     assert "Jane" not in failures.to_string()
+
+
+def test_endings_in_capitals_are_masks_too(tmp_path):
+    save(tmp_path / "a.nii.gz", np.ones((4, 4, 4), np.uint8))
+    (tmp_path / "a.nii.gz").rename(tmp_path / "a.NII.GZ")
+    (tmp_path / "._b.nii.gz").write_bytes(b"macOS")
+    assert masks_in(tmp_path) == {"a": tmp_path / "a.NII.GZ"}

@@ -25,7 +25,7 @@ INFO = "name,CT_fn,mask_fn,ICH,IPH,IVH,SDH,EDH,SAH,MidlineShift\n"
 def write(*paths: Path) -> None:
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.name.endswith((".nii", ".nii.gz")):
+        if path.name.lower().endswith((".nii", ".nii.gz")):
             nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), path)
         else:
             path.write_text("")
@@ -495,7 +495,8 @@ def test_manifest_errors(tmp_path, text, said):
 def test_folders_with_nnunet_names_and_dicom_folders(tmp_path):
     folders(tmp_path)
     cases = cases_by_id(find_cases("folders", tmp_path))
-    assert set(cases) == {"a", "b"}
+    assert set(cases) == {"a", "b", "unused"}
+    assert cases["unused"]["reason"] == "no reference mask was found"
     assert Path(cases["a"]["image"]).name == "a_0000.nii.gz"
     assert (Path(cases["b"]["image"]).name, len(cases["b"]["files"]), cases["b"]["reason"]) == ("b", 6, None)
     write_series(tmp_path / "images" / "b", np.arange(6) * 5.0, SeriesNumber=7)
@@ -552,6 +553,39 @@ def test_dicom_studies_that_leave_a_choice_are_left_out(tmp_path):
     assert cases["1.3"]["reason"] == "the series that the mask was drawn on cannot be used: it is not here"
     assert cases["1.4"]["reason"] == "no usable axial CT series: 2 slices, wanted 4 or more (1)"
     assert all(case["reference_mask"] is None for case in cases.values())
+
+
+def patients(root: Path, *masks: str) -> dict[str, dict]:
+    """Two patients whose only series lies in a folder CT1 each, and masks."""
+    for patient, uid in (("A", "1.1"), ("B", "1.2")):
+        write_series(root / f"dicom/Pat{patient}/CT1", np.arange(6) * 5.0, StudyInstanceUID=uid, PatientID=patient)
+    write(*(root / mask for mask in masks))
+    return {row["patient_id"]: row for row in find_cases("dicom", root).cases.to_dict("records")}
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["dicom/PatA/CT1.NII.GZ", "dicom/PatA/CT1.nii.gz", "dicom/PatA/CT1/CT1.nii.gz", "dicom/PatA/masks/CT1.nii.gz"],
+)
+def test_a_mask_goes_to_the_nearest_folder_of_its_name(tmp_path, place):
+    cases = patients(tmp_path, place)
+    assert cases["A"]["reference_mask"] == str(tmp_path / place)
+    assert cases["B"]["reference_mask"] is None
+    assert (cases["A"]["reason"], cases["B"]["reason"]) == (None, "no reference mask was found")
+
+
+def test_every_patient_has_a_mask_of_the_same_name(tmp_path):
+    cases = patients(tmp_path, "dicom/PatA/CT1.nii.gz", "dicom/PatB/CT1.nii.gz")
+    assert {name: case["reference_mask"] for name, case in cases.items()} == {
+        patient: str(tmp_path / f"dicom/Pat{patient}/CT1.nii.gz") for patient in "AB"
+    }
+
+
+@pytest.mark.parametrize("masks", [["masks/CT1.nii.gz"], ["masks/PatA/CT1.nii.gz", "masks/PatB/CT1.nii.gz"]])
+def test_a_mask_that_is_as_near_to_another_patient_goes_to_neither(tmp_path, masks):
+    cases = patients(tmp_path, *masks)
+    assert [case["reason"] for case in cases.values()] == ["the name of the mask fits 2 studies, wanted one"] * 2
+    assert [case["reference_mask"] for case in cases.values()] == [None, None]
 
 
 def test_dicom_names_of_institutions_stay_out(tmp_path):
