@@ -64,8 +64,8 @@ Modules, each importing only from those before it:
 - intake: a dataset's cases into a run folder
 - table_one: Table 1
 - checklist_items: items of reporting checklists and where a report answers them
-- checklists: what reporting guidelines ask
 - splits: training, validation and test
+- checklists: what reporting guidelines ask
 - model: the network and its weights
 - gpu: what its memory has room for
 - training_slices: scans and masks as a network sees them

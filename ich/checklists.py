@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from ich.checklist_items import BLAND_ALTMAN, CLAIM, GRRAS, Item
+from ich.splits import rule_of
 
 AUTHORS = "to be stated by the authors"
 ANSWERED, PARTLY, OPEN = "answered", "partly", "open"
@@ -49,7 +50,7 @@ def claim_data(cohort: pd.DataFrame, splits: pd.DataFrame, rule: str, seed: int)
     Parameters
     ----------
     cohort, splits : tables of `ich.tables`.
-    rule, seed : how cases were assigned to splits.
+    rule, seed : how cases were to be assigned to splits; splits that the data give are said to be given.
 
     Returns
     -------
@@ -67,6 +68,7 @@ def claim_data(cohort: pd.DataFrame, splits: pd.DataFrame, rule: str, seed: int)
     own_names = included["source"].astype("str").str.match("folder |manifest ").any()
     anonymous = None if own_names else "keyed hashes or published ids; no header text leaves the scan"
     outline = "simulated" if simulated else "manual"
+    dealt = "given by the data" if rule_of(cohort, rule) == "given" else f"rule {rule}, seed {seed}"
     answers = {
         7: f"{source}; {sites or 'no'} site{'' if sites == 1 else 's'} named",
         9: f"none resampled; read as acquired, {tilted} with gantry tilt, {notes} with a note on their header",
@@ -75,7 +77,7 @@ def claim_data(cohort: pd.DataFrame, splits: pd.DataFrame, rule: str, seed: int)
         12: f"{excluded} cases left out with a reason; none filled in",
         14: f"volume of the {outline} outline, in slices along their normal",
         18: f"second outline of {second} cases, compared in 03 and 04" if second else None,
-        19: f"rule {rule}, seed {seed}: " + ", ".join(f"{counts[name]} {name}" for name in counts.index),
+        19: f"{dealt}: " + ", ".join(f"{counts[name]} {name}" for name in counts.index),
         20: "patients, and pixels: no scan stands in two splits",
         35: "figure above",
         36: "Table 1 above",

@@ -51,6 +51,12 @@ def test_what_the_cohort_knows_is_answered_and_the_rest_is_left_to_the_authors()
     assert not alone.loc["CLAIM 18", "answered"]
 
 
+def test_splits_that_the_data_give_are_said_to_be_given():
+    cohort = pd.DataFrame({"case_id": ["a", "b"], "included": True, "source": "nnU-Net", "split": ["train", "test"]})
+    table = claim_data(cohort, cohort[["case_id", "split"]], "stratified", 1).set_index("item")
+    assert table.loc["CLAIM 19", "answer"] == "given by the data: 1 train, 1 test"
+
+
 def test_the_lists_are_as_long_as_their_sources():
     # Tejani 2024: 44 items; Kottner 2011: 15; Gerke 2020, table 2: 16.
     assert [len(checklist.items) for checklist in CHECKLISTS] == [44, 15, 16]
