@@ -58,6 +58,7 @@ Modules, each importing only from those before it:
 - repeated: repeated readings
 - planning: how many cases
 - agreement: agreement of two methods, the panel
+- wording: sentences whose truth depends on the data
 - readers: human ABC/2 in the study
 - cohort: sources to a checked cohort
 - sources: every kind of dataset

@@ -283,4 +283,4 @@ def _of(simulated: bool) -> str:
 
 
 def _missing(count: int) -> str:
-    return f"{count} case{'' if count == 1 else 's'} without a prediction left out. " if count else ""
+    return f"{count} case{'' if count == 1 else 's'} without a usable prediction left out. " if count else ""
