@@ -1,6 +1,42 @@
 """Sentences of the notebooks whose truth depends on the data."""
 
+import math
 from collections.abc import Mapping
+
+import pandas as pd
+
+
+def largest_tenth(volume_ml: pd.Series) -> str:
+    """Mean and median of volumes, and how much of all blood a tenth of the cases holds: the plain words for skewed."""
+    volume = volume_ml.dropna().sort_values(ascending=False)
+    tenth = volume.head(math.ceil(len(volume) / 10))
+    return (
+        f"Mean {volume.mean():.1f} ml, median {volume.median():.1f} ml; the largest tenth of the cases "
+        f"(n = {len(tenth)}) holds {tenth.sum() / volume.sum():.0%} of the volume, "
+        "and weighs accordingly in mean errors that grow with it."
+    )
+
+
+def case_ids(*, source: bool = False, public: bool = False, manifest: bool = False, masks: bool = False) -> str:
+    """What the case ids of a cohort are.
+
+    Parameters
+    ----------
+    source, manifest, masks : which of them the cases come from; none: the embedded cohort.
+    public : whether the ids are published with the dataset.
+    """
+    if source:
+        return "those published with the dataset" if public else "pseudonyms, with their key in data/key.csv"
+    if manifest:
+        return "those of the manifest"
+    return "the file names of the masks" if masks else "numbers of simulated cases"
+
+
+def reference_outlines(simulated: bool) -> str:
+    """Whose the reference outlines are, as far as a run knows."""
+    if simulated:
+        return "Reference volumes are one reader's outlines of simulated scans, not patients."
+    return "Reference outlines are taken as given; how many readers drew them is not known here."
 
 
 def volumes_differ(panels: Mapping[str, Mapping], names: Mapping[str, str], kind: str = "") -> str:

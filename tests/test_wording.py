@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ich.agreement import panel
-from ich.wording import volumes_differ
+from ich.wording import case_ids, largest_tenth, reference_outlines, volumes_differ
 
 NAMES = {"network_ml": "the predictions", "abc2_ml": "ABC/2"}
 
@@ -27,3 +27,25 @@ def test_one_number_of_cases_is_said_once():
     said = volumes_differ(panels(9), NAMES, "simulated")
     assert said.startswith("In 9 simulated cases the volume differs")
     assert "n = " not in said
+
+
+def test_volumes_are_called_skewed_only_by_their_own_numbers():
+    said = largest_tenth(pd.Series([2.0] * 18 + [32.0] * 2))  # 36 + 64 ml
+    assert said.startswith("Mean 5.0 ml, median 2.0 ml; the largest tenth of the cases (n = 2) holds 64% of the volume")
+    assert "Mean 3.0 ml, median 3.0 ml; the largest tenth of the cases (n = 1) holds 10%" in largest_tenth(
+        pd.Series([3.0] * 10)
+    )
+
+
+def test_ids_are_called_what_they_are():
+    assert case_ids(masks=True) == "the file names of the masks"
+    assert case_ids(manifest=True) == "those of the manifest"
+    assert case_ids(source=True).startswith("pseudonyms")  # DICOM: names stay in the key
+    assert "published" in case_ids(source=True, public=True)
+    assert case_ids() == "numbers of simulated cases"
+
+
+def test_readers_are_counted_only_where_they_are_known():
+    assert "one reader's" in reference_outlines(simulated=True)
+    assert "one reader" not in reference_outlines(simulated=False)
+    assert "not known" in reference_outlines(simulated=False)
