@@ -172,6 +172,20 @@ def test_a_cohort_alone_answers_with_its_cases(demo):
         assert f"{section}: this run ends at the cohort" in text
 
 
+def test_unchecked_differences_are_not_said_to_change_with_the_volume(demo):
+    run, manifest = demo
+    assert "Differences change with the volume" in index_html(run, manifest)
+    checks = pd.read_csv(run / "tables" / "assumption_checks.csv")
+    checks[["normality_p", "proportional_bias_p", "spread_p"]] = float("nan")  # as 04 writes fewer than 20 pairs
+    checks.to_csv(run / "tables" / "assumption_checks.csv", index=False)
+    table = pd.read_csv(run / "tables" / "agreement.csv")
+    table[table["stratum"] == "all"].assign(n=4).to_csv(run / "tables" / "agreement.csv", index=False)
+    text = words(index_html(run, manifest))
+    assert "Differences change with the volume" not in text
+    assert "too few to check" in text
+    assert "along a regression" not in text
+
+
 def test_few_pairs_are_said_to_be_too_few(demo):
     run, manifest = demo
     row = {"method": "network_ml", "reference": "reference_ml", "stratum": "all", "n": 2, "n_missing": 0}
