@@ -1,9 +1,11 @@
 """Sentences of the notebooks whose truth depends on the data."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
+
+FEWEST = 3  # pairs for limits of agreement
 
 
 def largest_tenth(volume_ml: pd.Series) -> str:
@@ -30,6 +32,15 @@ def case_ids(*, source: bool = False, public: bool = False, manifest: bool = Fal
     if manifest:
         return "those of the manifest"
     return "the file names of the masks" if masks else "numbers of simulated cases"
+
+
+def too_few_to_compare(cases: pd.DataFrame, volumes: Sequence[str]) -> str:
+    """Why 04 cannot compare the columns `volumes` of these cases; empty where it can."""
+    known = cases[cases["hemorrhage_type"].isna() | (cases["hemorrhage_type"] == "parenchymal")]
+    n = min(int(known[column].notna().sum()) for column in volumes)
+    if n >= FEWEST:
+        return ""
+    return f"agreement needs at least {FEWEST} cases that are parenchymal or of no stated type, and {n} can be compared"
 
 
 def reference_outlines(simulated: bool) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ich.agreement import panel
-from ich.wording import case_ids, largest_tenth, reference_outlines, volumes_differ
+from ich.wording import case_ids, largest_tenth, reference_outlines, too_few_to_compare, volumes_differ
 
 NAMES = {"network_ml": "the predictions", "abc2_ml": "ABC/2"}
 
@@ -49,3 +49,11 @@ def test_readers_are_counted_only_where_they_are_known():
     assert "one reader's" in reference_outlines(simulated=True)
     assert "one reader" not in reference_outlines(simulated=False)
     assert "not known" in reference_outlines(simulated=False)
+
+
+def test_volumes_are_compared_in_three_cases_or_not_at_all():
+    cases = pd.DataFrame({"hemorrhage_type": ["parenchymal", None, "ventricular", "parenchymal"], "abc2_ml": 1.0})
+    assert too_few_to_compare(cases, ["abc2_ml"]) == ""
+    said = too_few_to_compare(cases.assign(network_ml=[1.0, None, 1.0, None]), ["network_ml", "abc2_ml"])
+    assert "at least 3 cases" in said
+    assert "1 can be compared" in said
