@@ -58,6 +58,7 @@ Modules, each importing only from those before it:
 - repeated: repeated readings
 - planning: how many cases
 - agreement: agreement of two methods, the panel
+- wording: sentences whose truth depends on the data
 - readers: human ABC/2 in the study
 - given: tables as users give them
 - cohort: sources to a checked cohort
@@ -65,8 +66,8 @@ Modules, each importing only from those before it:
 - intake: a dataset's cases into a run folder
 - table_one: Table 1
 - checklist_items: items of reporting checklists and where a report answers them
-- checklists: what reporting guidelines ask
 - splits: training, validation and test
+- checklists: what reporting guidelines ask
 - model: the network and its weights
 - gpu: what its memory has room for
 - training_slices: scans and masks as a network sees them

@@ -8,6 +8,7 @@ from ich.pairs import varies
 
 ENDS_FROM = 146  # pairs that bound the 97.5th percentile from above: 0.975^146 < 0.025
 ALPHA = 0.05
+CHECKED_FROM = 20  # pairs; p values of fewer speak of single cases, not of how differences are distributed
 SHAPIRO_MAX = 5000  # beyond, the test's p value is not reliable
 
 
@@ -18,7 +19,8 @@ def assumption_checks(method: np.ndarray, reference: np.ndarray) -> dict:
     -------
     For "ml" and "ratio": n, normality_p (Shapiro-Wilk), proportional_bias_p (slope of the difference on the
     mean), spread_p (slope of the absolute residual on the mean) and a flag for each: normal,
-    no_proportional_bias, constant_spread (p >= 0.05). None where a scale or a check is not defined.
+    no_proportional_bias, constant_spread (p >= 0.05). None where a scale or a check is not defined, or where there are
+    fewer than `CHECKED_FROM` pairs.
     """
     method, reference = np.asarray(method, dtype=float), np.asarray(reference, dtype=float)
     positive = (method > 0) & (reference > 0)
@@ -33,7 +35,7 @@ def assumption_checks(method: np.ndarray, reference: np.ndarray) -> dict:
 def _checks(method: np.ndarray, reference: np.ndarray) -> dict:
     difference = method - reference
     found: dict = {"n": difference.size, "normality_p": None, "proportional_bias_p": None, "spread_p": None}
-    differ = varies(difference, method, reference)
+    differ = difference.size >= CHECKED_FROM and varies(difference, method, reference)
     if differ and difference.size <= SHAPIRO_MAX:
         centered = difference - difference.mean()
         found["normality_p"] = float(shapiro(centered / np.abs(centered).max()).pvalue)
@@ -55,9 +57,14 @@ def limits_to_quote(checks: dict) -> dict:
 
     Constant limits need all three checks. Without normality alone: nonparametric limits. With a bias or
     spread that follows the volume: ratio limits if every volume is positive and the log scale passes the two
-    slope checks, else regression limits.
+    slope checks, else regression limits. Pairs too few to check have constant limits, which ask least of them.
     """
     raw, ratio = checks["ml"], checks["ratio"]
+    if raw["n"] < CHECKED_FROM:
+        return {
+            "limits": "constant",
+            "reason": f"{raw['n']} pairs are too few to check which limits suit ({CHECKED_FROM} are wanted)",
+        }
     if raw["normal"] is None and raw["constant_spread"] is None:
         return {"limits": "constant", "reason": "the differences do not vary"}
     failed = [text for flag, text in _FAILED.items() if raw[flag] is False]

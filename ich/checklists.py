@@ -16,8 +16,10 @@ from pathlib import Path
 import pandas as pd
 
 from ich.checklist_items import BLAND_ALTMAN, CLAIM, GRRAS, Item
+from ich.splits import rule_of
 
 AUTHORS = "to be stated by the authors"
+UNSTATED = "patients are not stated: each scan counts as one"
 ANSWERED, PARTLY, OPEN = "answered", "partly", "open"
 
 
@@ -43,17 +45,20 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w]+", "-", heading.strip().lower()).strip("-")
 
 
-def claim_data(cohort: pd.DataFrame, splits: pd.DataFrame, rule: str, seed: int) -> pd.DataFrame:
+def claim_data(
+    cohort: pd.DataFrame, splits: pd.DataFrame, rule: str, seed: int, *, patients_stated: bool = True
+) -> pd.DataFrame:
     """CLAIM items on data, reference standard, partitions and cases, as far as the cohort answers them.
 
     Parameters
     ----------
     cohort, splits : tables of `ich.tables`.
-    rule, seed : how cases were assigned to splits.
+    rule, seed : how cases were to be assigned to splits; splits that the data give are said to be given.
+    patients_stated : whether the data say whose scan each is.
 
     Returns
     -------
-    item, asks, answered, answer: `answered` is false where only the authors know.
+    item, asks, answered, answer: `answered` is false where only the authors know all of it.
     """
     included = cohort[cohort["included"]]
     excluded = len(cohort) - len(included)
@@ -67,6 +72,7 @@ def claim_data(cohort: pd.DataFrame, splits: pd.DataFrame, rule: str, seed: int)
     own_names = included["source"].astype("str").str.match("folder |manifest ").any()
     anonymous = None if own_names else "keyed hashes or published ids; no header text leaves the scan"
     outline = "simulated" if simulated else "manual"
+    dealt = "given by the data" if rule_of(cohort, rule) == "given" else f"rule {rule}, seed {seed}"
     answers = {
         7: f"{source}; {sites or 'no'} site{'' if sites == 1 else 's'} named",
         9: f"none resampled; read as acquired, {tilted} with gantry tilt, {notes} with a note on their header",
@@ -75,8 +81,8 @@ def claim_data(cohort: pd.DataFrame, splits: pd.DataFrame, rule: str, seed: int)
         12: f"{excluded} cases left out with a reason; none filled in",
         14: f"volume of the {outline} outline, in slices along their normal",
         18: f"second outline of {second} cases, compared in 03 and 04" if second else None,
-        19: f"rule {rule}, seed {seed}: " + ", ".join(f"{counts[name]} {name}" for name in counts.index),
-        20: "patients, and pixels: no scan stands in two splits",
+        19: f"{dealt}: " + ", ".join(f"{counts[name]} {name}" for name in counts.index),
+        20: "patients, and pixels: no scan stands in two splits" if patients_stated else UNSTATED,
         35: "figure above",
         36: "Table 1 above",
     }
@@ -86,7 +92,7 @@ def claim_data(cohort: pd.DataFrame, splits: pd.DataFrame, rule: str, seed: int)
             {
                 "item": f"CLAIM {item.number}",
                 "asks": item.asks,
-                "answered": answer is not None,
+                "answered": answer not in (None, UNSTATED),
                 "answer": answer or AUTHORS,
             }
             for item, answer in rows
@@ -113,8 +119,8 @@ def answered_items(run: Path, notebooks: list[str]) -> pd.DataFrame:
             status, answer, place = _answer(item, run, notebooks)
             if checklist.key == "claim" and status != OPEN and item.asks in data:
                 answered, text = data[item.asks]
-                if answered:
-                    answer = text
+                if answered or text != AUTHORS:
+                    status, answer = status if answered else PARTLY, text
                 elif status == ANSWERED:
                     status, answer, place = OPEN, AUTHORS, ""
             found.append(

@@ -31,6 +31,11 @@ def check_choices(values: Mapping[str, Mapping[str, object]]) -> None:
     for name, other in NEEDS.items():
         if first.get(name) and not first.get(other):
             raise ValueError(f"{name}={first[name]} is given without {other}, and would be ignored: give both")
+    if "02_training" in values and first.get("masks") and not first.get("images"):
+        raise ValueError(
+            f"masks={first['masks']} is given without images, and 02_training needs images (scans); for masks alone: "
+            "ich study masks"
+        )
     given = [name for name in DATA if first.get(name)]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} are given: cases come from one of {', '.join(DATA)}")

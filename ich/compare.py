@@ -90,7 +90,7 @@ def read_runs(folders: list[Path]) -> list[Run]:
 
 
 def shared_cases(runs: list[Run], method: str = "network_ml") -> pd.DataFrame:
-    """Cases that every run measured, with each run's volume as `<run>: ml` and its Dice as `<run>: Dice`.
+    """Cases with a volume in every run, with each run's volume as `<run>: ml` and its Dice as `<run>: Dice`.
 
     Raises
     ------
@@ -105,11 +105,12 @@ def shared_cases(runs: list[Run], method: str = "network_ml") -> pd.DataFrame:
             ]
             raise ValueError(f"run {run.name} has no {method}; its volumes are {', '.join(known)}")
     first = runs[0].measurements.set_index("case_id")
-    shared = [case for case in first.index if all(case in set(run.measurements["case_id"]) for run in runs[1:])]
+    measured = [measured_cases(run, method) for run in runs]
+    shared = [case for case in first.index if all(case in cases for cases in measured)]
     if not shared:
         counts = "; ".join(
-            f"{a.name} and {b.name} share {len(set(a.measurements['case_id']) & set(b.measurements['case_id']))}"
-            for a, b in combinations(runs, 2)
+            f"{runs[a].name} and {runs[b].name} share {len(measured[a] & measured[b])}"
+            for a, b in combinations(range(len(runs)), 2)
         )
         raise ValueError(f"no case was measured in every run ({counts}); paired differences need the same cases")
     found = first.loc[shared, ["patient_id", "hemorrhage_type", "reference_ml"]]
@@ -130,6 +131,11 @@ def shared_cases(runs: list[Run], method: str = "network_ml") -> pd.DataFrame:
         for run in runs:
             found[f"{run.name}: Dice"] = _dice(run, READERS[method]).reindex(found.index)
     return found.rename_axis("case_id").reset_index()
+
+
+def measured_cases(run: Run, method: str) -> set[str]:
+    """Cases of which the run has a volume: a row alone may be that of a missing or unusable prediction."""
+    return set(run.measurements.loc[run.measurements[method].notna(), "case_id"])
 
 
 def _check_patients(first: pd.Series, own: pd.Series, first_name: str, own_name: str) -> None:
@@ -195,13 +201,8 @@ def compare(runs: list[Run], method: str = "network_ml", *, n_resamples: int = 2
             rows.append({"measure": "absolute error, ml", "group": group} | head | found)
         pair = [volumes[f"{name}: ml"] for name in (first, second)]
         found = _paired(pair[0], pair[1], volumes["patient_id"], bootstrap)
-        both = volumes[pair[0].notna() & pair[1].notna()].index
-        if len(both) >= FEWEST:
-            found |= only(
-                bland_altman(pair[0][both], pair[1][both], patients=volumes.loc[both, "patient_id"]),
-                "loa_lower",
-                "loa_upper",
-            )
+        if len(volumes) >= FEWEST:
+            found |= only(bland_altman(*pair, patients=volumes["patient_id"]), "loa_lower", "loa_upper")
         rows.append({"measure": "volume, ml", "group": "all"} | head | found)
     return Comparison(method, tuple(runs), cases, agreed, dice, pd.DataFrame(rows), differing_settings(runs))
 
@@ -229,12 +230,11 @@ def _groups(cases: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _agreement(cases: pd.DataFrame, column: str, bootstrap: dict) -> dict:
-    known = cases.dropna(subset=[column])
-    error = (known[column] - known["reference_ml"]).abs()
-    mean = bootstrap_mean(error, known["patient_id"], **bootstrap)
-    row: dict = {"n": len(known), "n_missing": len(cases) - len(known)}
-    if len(known) >= FEWEST:
-        row |= only(bland_altman(known[column], known["reference_ml"], patients=known["patient_id"]), *LIMITS)
+    error = (cases[column] - cases["reference_ml"]).abs()
+    mean = bootstrap_mean(error, cases["patient_id"], **bootstrap)
+    row: dict = {"n": len(cases)}
+    if len(cases) >= FEWEST:
+        row |= only(bland_altman(cases[column], cases["reference_ml"], patients=cases["patient_id"]), *LIMITS)
     else:
         row |= {name: (math.nan, math.nan) if name.endswith("_ci") else math.nan for name in LIMITS}
     return flat(row | {"mean_absolute_error": mean.mean, "mean_absolute_error_ci": mean.mean_ci})

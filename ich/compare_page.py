@@ -8,7 +8,7 @@ import pandas as pd
 
 from ich import tables
 from ich.atomic import write_text
-from ich.compare import Comparison
+from ich.compare import Comparison, measured_cases
 from ich.front_page import render
 from ich.html import page, use_notice
 from ich.marks import calipers, mark, signed_mark
@@ -130,7 +130,7 @@ def _runs(found: Comparison) -> PrintTable:
             run.manifest["title"],
             run.manifest["ended"][:10],
             "simulated" if run.simulated else "not simulated",
-            str(len(run.measurements)),
+            str(len(measured_cases(run, found.method))),
             str(len(found.cases)),
         )
         for run in found.runs
@@ -298,8 +298,13 @@ def _limits(found: Comparison) -> list[str]:
     ]
     if len(found.dice) == 0:
         said.append("No overlap is compared: not every run has masks of this method.")
-    missing = found.agreement.set_index("run")["n_missing"]
-    said += [f"Shared cases without a volume in {run}: {count}." for run, count in missing.items() if count]
+    listed = set.intersection(*(set(run.measurements["case_id"]) for run in found.runs))
+    unusable = {run.name: len(listed - measured_cases(run, found.method)) for run in found.runs}
+    said += [
+        f"{count} case{'' if count == 1 else 's'} without a volume in {run} left out."
+        for run, count in unusable.items()
+        if count
+    ]
     if found.simulated and not all(run.simulated for run in found.runs):
         said.append("Runs on simulated and on other data are mixed.")
     return said

@@ -37,6 +37,10 @@ class NotebookFailed(RuntimeError):
     """A notebook stopped; the message names it, the cell and the last lines of the error."""
 
 
+class LeftOut(RuntimeError):
+    """Raised in a cell: the notebook has nothing to say about these cases, the message says why; a study goes on."""
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One name of a notebook's parameters cell."""
@@ -197,6 +201,7 @@ def execute(
     Raises
     ------
     NotebookFailed : the notebook up to the failing cell is at `target`.
+    LeftOut : a cell raised it.
     """
     cells = [cell.id for cell in nbformat.read(source, as_version=4).cells]
     number = {name: place + 1 for place, name in enumerate(cells)}
@@ -235,6 +240,8 @@ def execute(
             # The cell's task is given up while it waits; asyncio would report that at exit.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             raise
+    if reason.startswith(f"{LeftOut.__name__}: "):
+        raise LeftOut(reason.partition(": ")[2].partition("\n")[0])
     if not reason:
         _strip(target, shown)
         return len(cells)

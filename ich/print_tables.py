@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from ich.assumptions import CHECKED_FROM
+
 PAPER = "Wang et al. 2019"
 METHODS = {
     "network_ml": "network",
@@ -240,6 +242,8 @@ def agreement(run: Path, simulated: bool = False, own: str = "network") -> Print
 def _quoted(row: dict) -> str:
     """The kind of limits to quote, with their values where the table has them."""
     kind = row.get("limits_to_quote", "")
+    if kind and int(row["n"]) < CHECKED_FROM:
+        return "too few to check"
     if kind == "ratio":
         return f"ratio {number(row['ratio_loa_lower'], 2)} to {number(row['ratio_loa_upper'], 2)}"
     return {"constant": "those beside", "nonparametric": "percentiles", "regression": "along a regression"}.get(
@@ -283,4 +287,4 @@ def _of(simulated: bool) -> str:
 
 
 def _missing(count: int) -> str:
-    return f"{count} case{'' if count == 1 else 's'} without a prediction left out. " if count else ""
+    return f"{count} case{'' if count == 1 else 's'} without a usable prediction left out. " if count else ""

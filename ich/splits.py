@@ -9,7 +9,13 @@ from ich import tables
 from ich.comparison import volume_group
 from ich.tables import SPLITS
 
-RULES = ("stratified", "date", "site", "folds", "given")
+RULES = {  # rule: how cases come to their split, in words
+    "stratified": "whole patients, stratified by type and volume group (<5, 5-25, >25 ml)",
+    "date": "whole patients by the date of their first scan, the earliest in train, the latest in test",
+    "site": "patients of the test sites in test, the others stratified over train and validation",
+    "folds": "patients of one stratified fold in test, the others stratified over train and validation",
+    "given": "given by the data, whole patients",
+}
 
 
 def assign(
@@ -24,7 +30,7 @@ def assign(
 ) -> pd.DataFrame:
     """Assign the included cases to splits, whole patients at a time; follow-up scans stay with their patient.
 
-    A column `split` in the cohort that names one wins over every rule.
+    A column `split` in the cohort that names one stands in for the default rule.
 
     Parameters
     ----------
@@ -46,18 +52,23 @@ def assign(
     Raises
     ------
     ValueError
-        A patient or an image stands in two splits; shares, sites, dates or folds that cannot be used.
+        A patient or an image stands in two splits; shares, sites, dates or folds that cannot be used; another rule is
+        asked for than the split that the data give.
     """
     cases = cohort[cohort["included"]]
     if rule not in RULES:
         raise ValueError(f"split rule {rule!r}: wanted one of {', '.join(RULES)}")
-    if "split" in cases and cases["split"].notna().any():
+    if rule_of(cohort, rule) == "given":
+        if rule not in ("stratified", "given"):
+            raise ValueError(
+                f"split rule {rule!r}: the data give the splits already; wanted 'given' or no column split"
+            )
+        if "split" not in cases or cases["split"].isna().all():
+            raise ValueError("split rule 'given': the cohort has no column split")
         unassigned = cases.loc[cases["split"].isna(), "case_id"]
         if len(unassigned):
             raise ValueError(f"case {unassigned.iloc[0]}: no split is given, while other cases have one")
         return _checked(cases, cases["split"])
-    if rule == "given":
-        raise ValueError("split rule 'given': the cohort has no column split")
     if min(shares.values()) < 0 or sum(shares.values()) <= 0:
         raise ValueError(f"shares of the splits are {shares}, wanted positive numbers")
     if rule == "date":
@@ -70,6 +81,12 @@ def assign(
         raise ValueError(f"split rule {rule!r}: the shares of train and validation are zero")
     dealt = _stratified(cases[~cases["patient_id"].isin(test)], rest, seed)
     return _checked(cases, cases["patient_id"].map(dict.fromkeys(test, "test") | dealt))
+
+
+def rule_of(cohort: pd.DataFrame, rule: str) -> str:
+    """The rule that `assign` follows: "given" where the data name a split, else the one asked for."""
+    given = "split" in cohort and cohort.loc[cohort["included"], "split"].notna().any()
+    return "given" if given else rule
 
 
 def _checked(cases: pd.DataFrame, split: pd.Series) -> pd.DataFrame:

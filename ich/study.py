@@ -20,7 +20,7 @@ from ich import remote
 from ich.atomic import write_text
 from ich.choices import check_choices
 from ich.html import notebook_html
-from ich.notebook import Parameter, declared, execute, fingerprint, unknown
+from ich.notebook import LeftOut, Parameter, declared, execute, fingerprint, unknown
 from ich.provenance import code_version, describe_input, machine, package_versions
 from ich.report import write_report
 
@@ -213,22 +213,28 @@ def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, unti
         code = code_version(plan.sources[plan.profile.notebooks[0]].parent.parent)
         _write_mapping(run / "settings.yaml", _settings(plan))
         names = plan.profile.notebooks
-        links = [("Report", "index.html"), *((name, f"{name}.html") for name in names)]
+        links, left = _links(names), {}
         for place, name in enumerate(names):
             if name in done:
                 notebook_html(run / "notebooks" / f"{name}.ipynb", run / "html" / f"{name}.html", links)
                 continue
             parameters = plan.parameters[name]
             begun, clock = _now(), time.monotonic()
-            with _progress(f"[{place + 1}/{len(names)}] {name}") as on_cell:
-                execute(
-                    plan.sources[name],
-                    run / "notebooks" / f"{name}.ipynb",
-                    parameters,
-                    plan.shown,
-                    on_cell,
-                    plan.profile.timeout_s,
-                )
+            try:
+                with _progress(f"[{place + 1}/{len(names)}] {name}") as on_cell:
+                    execute(
+                        plan.sources[name],
+                        run / "notebooks" / f"{name}.ipynb",
+                        parameters,
+                        plan.shown,
+                        on_cell,
+                        plan.profile.timeout_s,
+                    )
+            except LeftOut as reason:
+                print(f"{name} is left out: {reason}")
+                left[name] = str(reason)
+                (run / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)
+                continue
             notebook_html(run / "notebooks" / f"{name}.ipynb", run / "html" / f"{name}.html", links)
             done[name] = {
                 "parameters": plan.stored(name),
@@ -241,7 +247,13 @@ def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, unti
             _write_mapping(run / "progress.json", done)
             if name == until:
                 return run / "html" / f"{name}.html"
-        return _finish(plan, done, code)
+        for name in done if left else ():  # their pages lead to one that is not there
+            notebook_html(run / "notebooks" / f"{name}.ipynb", run / "html" / f"{name}.html", _links(list(done)))
+        return _finish(plan, done, code, left)
+
+
+def _links(names: list[str]) -> list[tuple[str, str]]:
+    return [("Report", "index.html"), *((name, f"{name}.html") for name in names)]
 
 
 def _prepare(plan: Plan, resume: bool, overwrite: bool) -> dict[str, dict]:
@@ -293,7 +305,7 @@ def _finished(plan: Plan) -> dict[str, dict]:
     return kept
 
 
-def _finish(plan: Plan, done: dict[str, dict], code: dict) -> Path:
+def _finish(plan: Plan, done: dict[str, dict], code: dict, left: dict[str, str]) -> Path:
     """Pages and documents, then the manifest; only a run that has one is finished."""
     run, profile = plan.run, plan.profile
     seeds = {
@@ -313,7 +325,7 @@ def _finish(plan: Plan, done: dict[str, dict], code: dict) -> Path:
         "packages": package_versions(),
         "seeds": seeds,
         "notebooks": done,
-        "left_out": profile.left_out,
+        "left_out": profile.left_out | left,
         "inputs": {name: describe_input(path) for name, path in sorted(plan.inputs.items())},
     }
     index = write_report(run, manifest, plan.inputs.get("predictions"))

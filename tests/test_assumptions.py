@@ -34,6 +34,17 @@ def test_a_volume_of_zero_rules_ratios_out():
     assert limits_to_quote(checks)["limits"] == "regression"
 
 
+@pytest.mark.parametrize(("n", "limits"), [(4, "constant"), (19, "constant"), (20, "regression")])
+def test_few_pairs_are_too_few_to_check(n, limits):
+    reference = np.linspace(1, 100, n)
+    method = 0.5 * reference + 10 + np.tile([0.1, -0.1], n)[:n]  # a bias that follows the volume, whatever n
+    checks = assumption_checks(method, reference)
+    assert (checks["ml"]["proportional_bias_p"] is None) == (n < 20)
+    found = limits_to_quote(checks)
+    assert found["limits"] == limits
+    assert found["reason"].startswith(f"{n} pairs are too few to check") == (n < 20)
+
+
 def test_no_differences_nothing_to_check():
     checks = assumption_checks(VOLUME, VOLUME)
     assert checks["ml"]["normality_p"] is None

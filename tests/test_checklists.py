@@ -51,6 +51,25 @@ def test_what_the_cohort_knows_is_answered_and_the_rest_is_left_to_the_authors()
     assert not alone.loc["CLAIM 18", "answered"]
 
 
+def test_splits_that_the_data_give_are_said_to_be_given():
+    cohort = pd.DataFrame({"case_id": ["a", "b"], "included": True, "source": "nnU-Net", "split": ["train", "test"]})
+    table = claim_data(cohort, cohort[["case_id", "split"]], "stratified", 1).set_index("item")
+    assert table.loc["CLAIM 19", "answer"] == "given by the data: 1 train, 1 test"
+
+
+def test_patients_that_nobody_stated_are_no_level_of_the_splits(demo):
+    cohort = pd.DataFrame({"case_id": ["a", "b"], "included": True, "source": "folder masks"})
+    splits = cohort[["case_id"]].assign(split=["train", "test"])
+    table = claim_data(cohort, splits, "stratified", 1, patients_stated=False)
+    said = "patients are not stated: each scan counts as one"
+    assert table.set_index("item").loc["CLAIM 20", ["answered", "answer"]].tolist() == [False, said]
+    table.to_csv(demo / "tables" / "claim_data.csv", index=False)
+    items = answered_items(demo, NOTEBOOKS).set_index(["checklist", "item"])
+    assert items.loc[("CLAIM 2024", 20), ["status", "answer"]].tolist() == [PARTLY, said]
+    assert items.loc[("CLAIM 2024", 19), "status"] == ANSWERED
+    assert items.loc[("CLAIM 2024", 16), ["status", "answer"]].tolist() == [OPEN, AUTHORS]
+
+
 def test_the_lists_are_as_long_as_their_sources():
     # Tejani 2024: 44 items; Kottner 2011: 15; Gerke 2020, table 2: 16.
     assert [len(checklist.items) for checklist in CHECKLISTS] == [44, 15, 16]

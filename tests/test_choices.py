@@ -27,6 +27,13 @@ def test_a_device_is_checked_wherever_it_is_set():
         check_choices({"03_test_set": {"device": "gpu"}})
 
 
+def test_masks_alone_train_nothing_and_can_still_be_studied():
+    with pytest.raises(ValueError, match=r"02_training needs images \(scans\); for masks alone: ich study masks"):
+        check_choices({"01_cohort": {"masks": "M"}, "02_training": {}})
+    check_choices({"01_cohort": {"masks": "M", "images": "S"}, "02_training": {}})
+    check_choices({"01_cohort": {"masks": "M"}, "04_agreement": {}})
+
+
 @pytest.mark.parametrize("given", [{}, {"masks": "M", "images": "S"}, {"manifest": "c"}, {"exclude_flagged": ""}])
 def test_taken(given):
     check_choices({"01_cohort": given})

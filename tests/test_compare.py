@@ -1,6 +1,7 @@
 """Runs on the same cases: what is shared, what must be alike, and what their difference is."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -126,15 +127,20 @@ def test_patients_may_have_other_pseudonyms_but_not_other_cases(two, tmp_path):
         shared_cases(read_runs([two[0], write_run(tmp_path / "merged", REFERENCE, cases=merged)]))
 
 
-def test_a_case_without_a_prediction_leaves_the_pair_and_is_counted(two, tmp_path):
+def test_a_case_without_a_prediction_leaves_the_comparison_and_is_counted(two, tmp_path):
     volumes = pd.Series(REFERENCE).where(CASES["case_id"] != "case-03")
     third = write_run(tmp_path / "third", volumes)
     found = compare(read_runs([two[0], third]))
     row = found.paired.set_index("measure").loc["volume, ml"]
-    assert (row["n"], row["n_missing"]) == (19, 1)
+    assert (row["n"], row["n_missing"]) == (19, 0)
+    assert len(found.cases) == 23
+    assert found.agreement["n"].tolist() == [19, 19]  # the first run too, so that both are of the same cases
     assert found.dice.empty  # the third run has no outlines
-    text = check_page(write_comparison(found, tmp_path / "out").read_text()).text
-    assert "Shared cases without a volume in third: 1." in text
+    html = write_comparison(found, tmp_path / "out").read_text()
+    text = " ".join(check_page(html).text.split())
+    assert "1 case without a volume in third left out." in text
+    counts = re.findall(r"<td[^>]*>simulated</td>\s*<td[^>]*>(\d+)</td>\s*<td[^>]*>(\d+)</td>", html)
+    assert counts == [("24", "23"), ("23", "23")]  # measured, shared by all
     assert "No overlap is compared" in text
 
 

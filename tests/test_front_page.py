@@ -77,7 +77,7 @@ def test_a_case_without_a_prediction_is_counted_in_the_answer(demo):
     table.to_csv(run / "tables" / "agreement.csv", index=False)
     text = words(index_html(run, manifest))
     assert re.search(r"95 % limits of agreement −\d+\.\d to \d+\.\d ml \(n = 20\); ABC/2's by", text)
-    assert "7 cases without a prediction left out" in text
+    assert "7 cases without a usable prediction left out" in text
 
 
 def test_sections_come_in_the_order_a_reader_asks(demo):
@@ -170,6 +170,20 @@ def test_a_cohort_alone_answers_with_its_cases(demo):
     assert "17.5 ml in the median (quartiles 9.1 to 31.5" in text
     for section in ("Overlap by type", "Volume error by group", "Agreement", "Three cases"):
         assert f"{section}: this run ends at the cohort" in text
+
+
+def test_unchecked_differences_are_not_said_to_change_with_the_volume(demo):
+    run, manifest = demo
+    assert "Differences change with the volume" in index_html(run, manifest)
+    checks = pd.read_csv(run / "tables" / "assumption_checks.csv")
+    checks[["normality_p", "proportional_bias_p", "spread_p"]] = float("nan")  # as 04 writes fewer than 20 pairs
+    checks.to_csv(run / "tables" / "assumption_checks.csv", index=False)
+    table = pd.read_csv(run / "tables" / "agreement.csv")
+    table[table["stratum"] == "all"].assign(n=4).to_csv(run / "tables" / "agreement.csv", index=False)
+    text = words(index_html(run, manifest))
+    assert "Differences change with the volume" not in text
+    assert "too few to check" in text
+    assert "along a regression" not in text
 
 
 def test_few_pairs_are_said_to_be_too_few(demo):

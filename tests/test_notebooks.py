@@ -1,5 +1,6 @@
 """The committed notebooks run, their check cells print what is committed, and the demo reaches its aims."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -194,3 +195,5 @@ def test_predictions_of_another_tool_get_their_report(tmp_path):
     assert (row["method"], row["n"], row["n_missing"]) == ("network_ml", 5, 1)
     assert row["bias"] == pytest.approx(-2.0)  # one slice of 20 x 20 x 5 mm
     assert "made elsewhere" in (run / "html" / "index.html").read_text()
+    answer = json.loads((run / "tables" / "answer.json").read_text())["answer"]
+    assert answer.startswith("In 6 cases the volume differs from the reference by -2.0 ml for the predictions (n = 5; ")

@@ -110,6 +110,16 @@ def test_rules_are_named():
         splits.assign(made_up(9), SHARES, seed=1, rule="given")
 
 
+def test_splits_that_the_data_give_are_kept_and_no_other_rule_is_claimed():
+    cases = made_up(6).assign(patient_id=list("abcdef"), split=["train"] * 4 + ["test"] * 2, scan_date="2020-01-01")
+    for rule in ("stratified", "given"):  # the first is the default, which nobody asked for
+        assert splits.assign(cases, SHARES, seed=1, rule=rule)["split"].tolist() == ["train"] * 4 + ["test"] * 2
+        assert splits.rule_of(cases, rule) == "given"
+    with pytest.raises(ValueError, match="split rule 'date': the data give the splits already"):
+        splits.assign(cases, SHARES, seed=1, rule="date")
+    assert splits.rule_of(cases.assign(split=None), "date") == "date"
+
+
 def test_an_empty_split_says_what_was_excluded(tmp_path):
     cases = tables.read(DEMO / "cohort.csv").head(4)
     cases = cases.assign(

@@ -234,6 +234,16 @@ def test_a_failing_notebook_is_named_with_cell_and_error_and_resume_goes_on_from
     assert list(manifest(project)["notebooks"]) == notebooks
 
 
+def test_a_notebook_that_leaves_itself_out_is_named_with_its_reason_and_the_study_goes_on(project, capsys):
+    index = study.run_study(planned(project, ["counts_its_runs", "leaves_itself_out", "writes_a_table"]))
+    assert "leaves_itself_out is left out: 2 cases, wanted at least 3" in capsys.readouterr().out
+    found = manifest(project)
+    assert list(found["notebooks"]) == ["counts_its_runs", "writes_a_table"]
+    assert found["left_out"] == {"leaves_itself_out": "2 cases, wanted at least 3"}
+    assert "2 cases, wanted at least 3" in index.read_text()
+    assert not any("leaves_itself_out.html" in page.read_text() for page in index.parent.glob("*.html"))
+
+
 def test_resume_runs_a_changed_notebook_again_and_all_after_it(project, capsys):
     notebooks = ["writes_a_table", "counts_its_runs"]
     study.run_study(planned(project, notebooks))

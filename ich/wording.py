@@ -1,0 +1,72 @@
+"""Sentences of the notebooks whose truth depends on the data."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+FEWEST = 3  # pairs for limits of agreement
+
+
+def largest_tenth(volume_ml: pd.Series) -> str:
+    """Mean and median of volumes, and how much of all blood a tenth of the cases holds: the plain words for skewed."""
+    volume = volume_ml.dropna().sort_values(ascending=False)
+    tenth = volume.head(math.ceil(len(volume) / 10))
+    return (
+        f"Mean {volume.mean():.1f} ml, median {volume.median():.1f} ml; the largest tenth of the cases "
+        f"(n = {len(tenth)}) holds {tenth.sum() / volume.sum():.0%} of the volume, "
+        "and weighs accordingly in mean errors that grow with it."
+    )
+
+
+def case_ids(*, source: bool = False, public: bool = False, manifest: bool = False, masks: bool = False) -> str:
+    """What the case ids of a cohort are.
+
+    Parameters
+    ----------
+    source, manifest, masks : which of them the cases come from; none: the embedded cohort.
+    public : whether the ids are published with the dataset.
+    """
+    if source:
+        return "those published with the dataset" if public else "pseudonyms, with their key in data/key.csv"
+    if manifest:
+        return "those of the manifest"
+    return "the file names of the masks" if masks else "numbers of simulated cases"
+
+
+def too_few_to_compare(cases: pd.DataFrame, volumes: Sequence[str]) -> str:
+    """Why 04 cannot compare the columns `volumes` of these cases; empty where it can."""
+    known = cases[cases["hemorrhage_type"].isna() | (cases["hemorrhage_type"] == "parenchymal")]
+    n = min(int(known[column].notna().sum()) for column in volumes)
+    if n >= FEWEST:
+        return ""
+    return f"agreement needs at least {FEWEST} cases that are parenchymal or of no stated type, and {n} can be compared"
+
+
+def reference_outlines(simulated: bool) -> str:
+    """Whose the reference outlines are, as far as a run knows."""
+    if simulated:
+        return "Reference volumes are one reader's outlines of simulated scans, not patients."
+    return "Reference outlines are taken as given; how many readers drew them is not known here."
+
+
+def volumes_differ(panels: Mapping[str, Mapping], names: Mapping[str, str], kind: str = "") -> str:
+    """By how much each method's volumes differ from the reference, in one sentence.
+
+    Parameters
+    ----------
+    panels : of `ich.agreement.panel`, by method.
+    names : what the sentence calls each method.
+    kind : word before "cases", such as "simulated".
+    """
+    counts = [panel["n"] for panel in panels.values()]
+    unlike = len(set(counts)) > 1  # some cases lack one of the volumes, so every method says its own n
+    parts = [
+        f"{panel['bias']:+.1f} ml for {names[method]} ("
+        + (f"n = {panel['n']}; " if unlike else "")
+        + f"95 % limits of agreement {panel['loa_lower']:.1f} to {panel['loa_upper']:.1f} ml, "
+        f"{panel['within_5_ml']:.0%} of cases within 5 ml)"
+        for method, panel in panels.items()
+    ]
+    cases = " ".join(filter(None, (str(max(counts)), kind, "cases")))
+    return f"In {cases} the volume differs from the reference by {' and '.join(parts)}."
