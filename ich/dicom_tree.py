@@ -1,5 +1,6 @@
 """A tree of DICOM files as cases: one per study, with its usable head CT series and the mask that was drawn on it."""
 
+import itertools
 import os
 import warnings
 from collections import Counter, defaultdict
@@ -150,10 +151,21 @@ def _masks_by_study(root: Path, parts: list[Series], studies: dict[str, list[Ser
 
 
 def _nearest(mask: Path, folders: list[tuple[Path, Series]]) -> list[Series]:
-    """The series in those folders that share the longest path with the mask: `CT1` may be in every patient's folder."""
-    shared = [len(Path(os.path.commonpath([folder, mask])).parts) for folder, _ in folders]
-    near = [part for (_, part), depth in zip(folders, shared, strict=True) if depth == max(shared)]
-    return list(dict.fromkeys(near))
+    """The series in those folders that share the longest path with the mask: `CT1` may be in every patient's folder.
+
+    Of several, as where masks have a tree of their own, those whose last folders are called as the mask's.
+    """
+    near = [
+        (len(Path(os.path.commonpath([folder, mask])).parts), _same_end((*mask.parent.parts, stem(mask)), folder.parts))
+        for folder, _ in folders
+    ]
+    found = [part for (_, part), nearness in zip(folders, near, strict=True) if nearness == max(near)]
+    return list(dict.fromkeys(found))
+
+
+def _same_end(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """How many of the last parts of two paths are equal."""
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one[::-1], other[::-1], strict=False))))
 
 
 def _mask(path: Path, able: list[Series], what: str) -> _Mask:

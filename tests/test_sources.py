@@ -574,16 +574,16 @@ def test_a_mask_goes_to_the_nearest_folder_of_its_name(tmp_path, place):
     assert (cases["A"]["reason"], cases["B"]["reason"]) == (None, "no reference mask was found")
 
 
-def test_every_patient_has_a_mask_of_the_same_name(tmp_path):
-    cases = patients(tmp_path, "dicom/PatA/CT1.nii.gz", "dicom/PatB/CT1.nii.gz")
+@pytest.mark.parametrize("tree", ["dicom", "masks"])
+def test_every_patient_has_a_mask_of_the_same_name(tmp_path, tree):
+    cases = patients(tmp_path, f"{tree}/PatA/CT1.nii.gz", f"{tree}/PatB/CT1.nii.gz")
     assert {name: case["reference_mask"] for name, case in cases.items()} == {
-        patient: str(tmp_path / f"dicom/Pat{patient}/CT1.nii.gz") for patient in "AB"
+        patient: str(tmp_path / f"{tree}/Pat{patient}/CT1.nii.gz") for patient in "AB"
     }
 
 
-@pytest.mark.parametrize("masks", [["masks/CT1.nii.gz"], ["masks/PatA/CT1.nii.gz", "masks/PatB/CT1.nii.gz"]])
-def test_a_mask_that_is_as_near_to_another_patient_goes_to_neither(tmp_path, masks):
-    cases = patients(tmp_path, *masks)
+def test_a_mask_that_is_as_near_to_another_patient_goes_to_neither(tmp_path):
+    cases = patients(tmp_path, "masks/CT1.nii.gz")
     assert [case["reason"] for case in cases.values()] == ["the name of the mask fits 2 studies, wanted one"] * 2
     assert [case["reference_mask"] for case in cases.values()] == [None, None]
 
