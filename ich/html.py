@@ -128,9 +128,9 @@ def use_notice(card: dict) -> str:
     """What numbers may be used for, and what the network of a settings.json (`card`, may be empty) was trained on."""
     said = ["Research use only: not a medical device, not for diagnosis or treatment."]
     if card.get("trained_on"):
-        said.append(f"The network was trained on {card['trained_on']}.")
+        said.append(f"The network was trained on: {card['trained_on']}.")
     if card.get("not_tested"):
-        said.append(f"It was not tested on {card['not_tested']}.")
+        said.append(f"It was not tested on: {card['not_tested']}.")
     return " ".join(said)
 
 

@@ -122,8 +122,8 @@ def test_what_the_network_was_trained_on_and_not_tested_on_is_said(demo):
     (run / "model" / "settings.json").write_text(json.dumps(card))
     text = words(index_html(run, manifest))
     assert "Research use only: not a medical device, not for diagnosis or treatment." in text
-    assert "The network was trained on simulated CT only; then on manifest own.csv." in text
-    assert "It was not tested on patients elsewhere." in text
+    assert "The network was trained on: simulated CT only; then on manifest own.csv." in text
+    assert "It was not tested on: patients elsewhere." in text
     given = {"03_test_set": {"parameters": {"predictions": "masks"}}}
     text = words(index_html(run, manifest | {"notebooks": manifest["notebooks"] | given}))
     assert "Research use only" in text

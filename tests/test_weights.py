@@ -48,7 +48,7 @@ def test_segment_uses_them_by_default_and_says_what_they_are(ball, tmp_path):
     assert any("simulated" in text for text in result["warnings"])
     page = (tmp_path / "out" / "case.html").read_text()
     assert "Research use only" in page
-    assert "trained on simulated CT only" in page
+    assert "trained on: simulated CT only" in page
 
 
 def test_a_simulated_scan_is_said_to_be_one(ball):
