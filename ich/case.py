@@ -53,7 +53,7 @@ def warnings_for(scan: Scan, prediction: Prediction, weights: "Weights", limits:
     if weights.card.get("simulated"):
         found.append("The network was trained on simulated scans only and has not been validated on patients.")
     found += [
-        f"No training case held {label} blood: the network does not mark it."
+        f"No training case was labeled {label}: the network marks no blood as {label}."
         for label in weights.card.get("absent_labels", [])
     ]
     if abs(grid.tilt_deg) > limits.tilt_deg:
@@ -165,12 +165,13 @@ def write(found: Case, scan_path: Path, out: Path, dicom_out: Path | None = None
     where they go if `out` is to be shared.
     """
     out.mkdir(parents=True, exist_ok=True)
+    _write_content(found, out)  # first: it tells whose the other files are, should this be interrupted
     write_mask(out / "mask.nii.gz", found.prediction.labels, found.scan.grid)
     if found.scan.source == "dicom" and found.prediction.volume_ml > 0:
         found.content["warnings"] += _write_dicom(
             choose_series(scan_path, series), dicom_out or out, found.prediction, found.content
         )
-    write_text(out / "case.json", json.dumps(found.content, indent=2, allow_nan=False) + "\n")
+        _write_content(found, out)
     write_text(out / "case.html", _page(found))
 
 
@@ -196,6 +197,10 @@ def segment(
     found = analyze(scan_path, weights, device, earlier, series=series)
     write(found, scan_path, out, series=series)
     return found.content
+
+
+def _write_content(found: Case, out: Path) -> None:
+    write_text(out / "case.json", json.dumps(found.content, indent=2, allow_nan=False) + "\n")
 
 
 def _clear(out: Path, scan_path: Path) -> None:

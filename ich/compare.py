@@ -11,12 +11,11 @@ import pandas as pd
 from ich import tables
 from ich.bland_altman import bland_altman
 from ich.comparison import volume_group
-from ich.pairs import flat, only
+from ich.pairs import FEWEST, flat, only
 from ich.resampling import bootstrap_mean
 
 READERS = {"network_ml": "network", "second_reader_ml": "second_reader"}  # volumes that have a Dice
 SAME_ML, SAME_SHARE = 1e-3, 1e-5  # reference volumes further apart are not the same outline
-FEWEST = 3  # pairs for limits of agreement
 LIMITS = ("bias", "bias_ci", "sd", "loa_lower", "loa_upper", "loa_lower_ci", "loa_upper_ci")
 
 

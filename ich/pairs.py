@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+FEWEST = 3  # pairs that limits of agreement can be had from
+
 
 class NotDefined(ValueError):
     """A statistic that sound data do not define, such as a slope between equal volumes."""
@@ -98,7 +100,7 @@ def pair(
     ids: ArrayLike | None = None,
     *,
     names: tuple[str, str] = ("method", "reference"),
-    minimum: int = 3,
+    minimum: int = FEWEST,
 ) -> Pairs:
     """Complete pairs of two columns, in their order.
 

@@ -10,9 +10,9 @@ from itertools import combinations
 import pandas as pd
 
 from ich.agreement import bland_altman, intraclass, repeatability
+from ich.pairs import FEWEST
 
 UNBLINDED = ", not blinded"
-FEWEST = 3  # pairs that limits of agreement can be had from
 COLUMNS = ["kind", "first", "second", "n", "bias", "bias_ci_low", "bias_ci_high", "sd", "loa_lower", "loa_upper",
            "icc_a1", "icc_a1_low", "icc_a1_high", "repeatability_ml", "note"]  # fmt: skip
 

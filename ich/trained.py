@@ -215,7 +215,9 @@ def train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd
             card = card_of(cases["train"], base, training, start, recipe, parameters["n_simulated"])
             keep(network, settings, training, validation, history, run / "model", **card)
             for label in card["absent_labels"]:
-                warnings.warn(f"no training case holds {label} blood: the network cannot mark it", stacklevel=2)
+                warnings.warn(
+                    f"no training case is labeled {label}: the network cannot mark blood as {label}", stacklevel=2
+                )
             checkpoint_file.unlink(missing_ok=True)
         distributed.wait()
     return history

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-FEWEST = 3  # pairs for limits of agreement
+from ich.pairs import FEWEST
 
 
 def largest_tenth(volume_ml: pd.Series) -> str:

@@ -129,6 +129,22 @@ def test_what_an_earlier_call_left_is_not_taken_for_another_patients(scans, weig
     assert (out / "mask.nii.gz").read_bytes() == b"mine"
 
 
+def test_a_call_that_was_interrupted_leaves_a_folder_that_can_be_used_again(scans, weights, tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ich.case._page", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            segment(scans / "Jane", tmp_path / "out", weights)
+        patch.setattr("ich.case._write_dicom", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            segment(scans / "Jane", tmp_path / "out", weights)
+    assert (tmp_path / "out" / "mask.nii.gz").is_file()
+    segment(scans / "Jim", tmp_path / "out", weights)
+    assert (tmp_path / "out" / "case.html").is_file()
+
+
 def test_a_batch_does_not_go_into_the_folder_of_another(scans, weights, tmp_path):
     segment_all([scans / "Jane", scans / "Jim"], tmp_path / "out", weights)
     with pytest.raises(ValueError, match=r"key\.csv lists other scans than these: choose another folder"):

@@ -112,6 +112,32 @@ def test_no_case_gives_an_empty_table():
     assert np.isnan(calibration.calibration_error(calibration.reliability([])))
 
 
+@pytest.mark.parametrize(("speck_pixels", "wanted"), [(0, 0.0), (1, 0.1), (3, 0.2)])
+def test_specks_that_cost_dice_on_validation_are_not_marked(speck_pixels, wanted):
+    """A speck of 0.06 ml a pixel beside each lesion of 1.5 ml: the least volume that leaves it out is chosen."""
+    labels = torch.zeros((4, 16, 16), dtype=torch.uint8)
+    labels[:, 4:9, 4:9] = 1
+    found = labels.clone()
+    found[:, 13, 1 : 1 + speck_pixels] = 1
+    slices = Slices(
+        labels.short(), labels, model.neighbor_index(4, 0), torch.arange(4), torch.full((4,), 0.06), tuple("abcd"),
+        labels.device,
+    )  # fmt: skip
+    assert calibration.choose_smallest(found.numpy(), slices) == wanted
+
+
+def test_a_small_bleed_is_not_given_up_for_specks():
+    labels = torch.zeros((3, 16, 16), dtype=torch.uint8)
+    labels[:, 4:6, 4] = 1  # 0.12 ml
+    found = labels.clone()
+    found[:, 13, 1] = 1  # 0.06 ml
+    slices = Slices(
+        labels.short(), labels, model.neighbor_index(3, 0), torch.arange(3), torch.full((3,), 0.06), tuple("abc"),
+        labels.device,
+    )  # fmt: skip
+    assert calibration.choose_smallest(found.numpy(), slices) == 0.1
+
+
 def test_calibration_leaves_the_masks_alone_and_repeats_itself():
     torch.manual_seed(0)
     network = model.build_network(SETTINGS).eval()
