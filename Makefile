@@ -33,8 +33,9 @@ study: $(REPORT)  ## run the demo study and make its report
 $(REPORT): $(INSTALLED) $(SOURCES)
 	$(BIN)/ich study demo --overwrite
 
+# A module stays on one process, as its tests share what takes minutes to make; those that take longest come first.
 test: $(INSTALLED)  ## run all tests, notebooks included
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-browser: $(INSTALLED)  ## the tests that need Chromium (got if there is none): pages, JupyterLab, viewer and caliper
 	$(BIN)/python -c 'import sys; from ich.pdf import find_browser; sys.exit(find_browser() is None)' \

@@ -35,7 +35,8 @@ class Settings:
     size : side of the network's square image in pixels.
     neighbors : slices on either side of the center slice that the network sees.
     brain_window, bone_window : HU ranges scaled to 0..1; the brain window of every slice and the bone window of the
-        center slice are the input channels.
+        center slice are input channels.
+    blood_window : HU range of one more channel of the center slice, None without: a level of detail for acute blood.
     channels, strides : levels of the U-Net.
     classes : background, parenchymal, ventricular, subarachnoid.
     smallest_ml : connected blood below this volume is not marked.
@@ -51,6 +52,7 @@ class Settings:
     neighbors: int = 1
     brain_window: tuple[float, float] = (-20.0, 100.0)
     bone_window: tuple[float, float] = (60.0, 260.0)
+    blood_window: tuple[float, float] | None = None
     channels: tuple[int, ...] = (16, 32, 64, 128)
     strides: tuple[int, ...] = (2, 2, 2)
     classes: int = 4
@@ -61,6 +63,11 @@ class Settings:
     mirrored: bool = False
     temperature: float = 1.0
     members: int = 1
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the network's image: the brain window of each slice, the other windows of the center slice."""
+        return 2 * self.neighbors + 2 + (self.blood_window is not None)
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ class Ensemble(torch.nn.Module):
 
 
 def build_network(settings: Settings) -> torch.nn.Module:
-    """MONAI residual U-Net; input (B, 2 * neighbors + 2, size, size) in 0..1, output (B, classes, size, size) logits.
+    """MONAI residual U-Net; input (B, in_channels, size, size) in 0..1, output (B, classes, size, size) logits.
 
     Batch normalization keeps absolute HU, which instance normalization divides out. Several members make an `Ensemble`.
     """
@@ -119,7 +126,7 @@ def build_network(settings: Settings) -> torch.nn.Module:
 
     network = UNet(
         spatial_dims=2,
-        in_channels=2 * settings.neighbors + 2,
+        in_channels=settings.in_channels,
         out_channels=settings.classes,
         channels=settings.channels,
         strides=settings.strides,
@@ -204,13 +211,17 @@ def largest(logits: torch.Tensor) -> torch.Tensor:
 
 
 def channels(stack: torch.Tensor, settings: Settings) -> torch.Tensor:
-    """Windowed channels (B, 2 * neighbors + 2, H, W) in 0..1 of slices with neighbors in HU."""
-    low, high = settings.brain_window
-    brain = ((stack - low) / (high - low)).clamp(0, 1)
-    low, high = settings.bone_window
-    middle = settings.neighbors
-    bone = ((stack[:, middle : middle + 1] - low) / (high - low)).clamp(0, 1)
-    return torch.cat([brain, bone], 1).contiguous(memory_format=torch.channels_last)
+    """Windowed channels (B, in_channels, H, W) in 0..1 of slices with neighbors in HU."""
+
+    def scaled(hu: torch.Tensor, window: tuple[float, float]) -> torch.Tensor:
+        low, high = window
+        return ((hu - low) / (high - low)).clamp(0, 1)
+
+    center = stack[:, settings.neighbors : settings.neighbors + 1]
+    windows = [scaled(stack, settings.brain_window), scaled(center, settings.bone_window)]
+    if settings.blood_window is not None:
+        windows.append(scaled(center, settings.blood_window))
+    return torch.cat(windows, 1).contiguous(memory_format=torch.channels_last)
 
 
 def logits_of(network: torch.nn.Module, image: torch.Tensor, settings: Settings) -> torch.Tensor:

@@ -14,6 +14,12 @@ settings.register_profile("untimed", deadline=None)  # a slow machine is no coun
 settings.load_profile("untimed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests first: begun last, one process would work on them while the others have nothing left."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def denormal_numbers():
     """Training and prediction switch them off for their process, which here goes on with other tests."""

@@ -22,7 +22,7 @@ def test_shipped_weights_load_and_are_small():
     network, settings, card = model.load_weights(model.SHIPPED_WEIGHTS, torch.device("cpu"))
     assert sum(path.stat().st_size for path in model.SHIPPED_WEIGHTS.iterdir()) < 20e6
     with torch.no_grad():
-        logits = network(torch.rand(1, 2 * settings.neighbors + 2, settings.size, settings.size))
+        logits = network(torch.rand(1, settings.in_channels, settings.size, settings.size))
     assert logits.shape == (1, settings.classes, settings.size, settings.size)
     assert bool(logits.isfinite().all())
     assert card["simulated"] is True

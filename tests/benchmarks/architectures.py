@@ -112,7 +112,7 @@ def train_supervised(
     device = slices.hu.device
     torch.manual_seed(1)
     network = DynUNet(
-        2, 2 * settings.neighbors + 2, settings.classes, kernel_size=[3] * 4, strides=[1, 2, 2, 2],
+        2, settings.in_channels, settings.classes, kernel_size=[3] * 4, strides=[1, 2, 2, 2],
         upsample_kernel_size=[2, 2, 2], filters=[16, 32, 64, 128], norm_name="batch",
         deep_supervision=lower > 0, deep_supr_num=max(lower, 1),
     ).to(device)  # fmt: skip
@@ -196,12 +196,14 @@ def main() -> None:
         for name, neighbors, fit in (
             ("2D", 0, train_slices),
             ("2.5D, three slices", 1, train_slices),
+            ("2.5D, three slices, blood window", 1, train_slices),
             ("2.5D, five slices", 2, train_slices),
             ("2.5D, DynUNet", 1, partial(train_supervised, lower=0)),
             ("2.5D, DynUNet, deep supervision", 1, partial(train_supervised, lower=2)),
             ("3D, anisotropic", 0, train_blocks),
         ):
-            settings = model.Settings(neighbors=neighbors)
+            blood_window = (40.0, 90.0) if "blood" in name else None
+            settings = model.Settings(neighbors=neighbors, blood_window=blood_window)
             parts = {split: training_slices.load_slices(part, run, settings, device) for split, part in cases.items()}
             label, steps, parameters = fit(parts, settings, 60 * options.minutes)
             start = now()

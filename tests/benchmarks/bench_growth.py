@@ -94,7 +94,7 @@ def per_case(size: int, slices: int) -> Iterator[tuple[str, Callable[[], object]
     shifted = np.roll(ball, 2, 0)
     place = grid.spacing_mm, grid.positions_mm
     network, settings, _ = load_weights(SHIPPED_WEIGHTS, torch.device("cpu"))
-    image = torch.zeros(slices, 2 * settings.neighbors + 2, settings.size, settings.size)
+    image = torch.zeros(slices, settings.in_channels, settings.size, settings.size)
     with FlopCounterMode(display=False) as counted, torch.inference_mode():
         network(image)
     operations = counted.get_total_flops() * (2 if settings.mirrored else 1)

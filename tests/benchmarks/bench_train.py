@@ -45,7 +45,7 @@ def timed(settings: model.Settings, half: torch.dtype, layout: torch.memory_form
     torch.manual_seed(0)
     network = model.build_network(settings).to(device, memory_format=layout)
     run = torch.compile(network) if compiled else network
-    shape = (batch, 2 * settings.neighbors + 2, settings.size, settings.size)
+    shape = (batch, settings.in_channels, settings.size, settings.size)
     image = torch.rand(shape, device=device).contiguous(memory_format=layout)
     labels = torch.randint(0, settings.classes, (batch, settings.size, settings.size), device=device)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4)

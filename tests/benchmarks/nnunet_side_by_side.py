@@ -163,11 +163,27 @@ def scores_by_case(run: Path, masks: Path) -> pd.DataFrame:
     )
 
 
-def scores(run: Path, masks: Path) -> pd.DataFrame:
-    """Dice of blood as a whole by hemorrhage type: n, mean and 95 % interval."""
-    blood = scores_by_case(run, masks)
-    everything = mean_by_group(blood.assign(hemorrhage_type="all"), "dice", "hemorrhage_type", seed=1)
-    return pd.concat([mean_by_group(blood, "dice", "hemorrhage_type", seed=1), everything])
+def scores(run: Path, masks: Path, rival: Path) -> pd.DataFrame:
+    """Dice of blood as a whole by hemorrhage type and of all, and its difference from that of the masks of `rival`.
+
+    The difference is that of each case with itself; both means have 95 % intervals over patients.
+    """
+    found = scores_by_case(run, masks).merge(
+        scores_by_case(run, rival)[["case_id", "dice"]], on="case_id", suffixes=("", "_rival")
+    )
+    found["difference"] = found["dice"] - found["dice_rival"]
+    both = pd.concat([found, found.assign(hemorrhage_type="all")])
+    means = [
+        mean_by_group(both, column, "hemorrhage_type", seed=1).set_index("hemorrhage_type")[
+            ["n", "mean", "mean_ci_low", "mean_ci_high"]
+        ]
+        for column in ("dice", "difference")
+    ]
+    named = [
+        mean.set_axis(["n", name, f"{name}_low", f"{name}_high"], axis=1)
+        for mean, name in zip(means, ("dice", "difference"), strict=True)
+    ]
+    return named[0].join(named[1].drop(columns="n")).reset_index()
 
 
 def draw_worst(run: Path, ours: Path, theirs: Path, path: Path) -> None:
@@ -223,10 +239,9 @@ def main() -> None:
 
         def note(tool: str, budget_s: float, masks: Path, took: dict) -> None:
             n_test = len(measure.masks_in(masks))
-            for row in scores(run, masks).itertuples():
+            for row in scores(run, masks, work / "masks").to_dict("records"):
                 rows.append(
-                    {"tool": tool, "budget_s": budget_s, "hemorrhage_type": row.hemorrhage_type, "n": row.n,
-                     "dice": row.mean, "dice_low": row.mean_ci_low, "dice_high": row.mean_ci_high, **took,
+                    {"tool": tool, "budget_s": budget_s, **row, **took,
                      "predict_s_per_scan": took["predict_s"] / n_test, "n_large": options.large,
                      "large_s_per_scan": took["large_s"] / options.large}
                 )  # fmt: skip
