@@ -235,7 +235,7 @@ def _dice_marks(run: Path) -> dict | None:
         mark(row["mean"], row["mean_ci_low"], row["mean_ci_high"], row["published_dice"], 1.0) if row["mean"] else None
         for row in dice_rows(run)
     ]
-    return {"heading": "0 to 1; ◇ paper", "rows": drawn}
+    return {"heading": "0 to 1; ◇ Wang et al. 2019", "rows": drawn}
 
 
 def _error_marks(run: Path) -> dict | None:
@@ -252,7 +252,7 @@ def _error_marks(run: Path) -> dict | None:
         else None
         for row in rows
     ]
-    return {"heading": f"0 to {top:.0f} ml; ◇ paper", "rows": drawn}
+    return {"heading": f"0 to {top:.0f} ml; ◇ Wang et al. 2019", "rows": drawn}
 
 
 def _limits(run: Path, said: dict, own: str, agreed: bool) -> list[str]:

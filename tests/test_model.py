@@ -69,6 +69,18 @@ def test_channels_are_windows_of_hu():
     assert values == pytest.approx([0, 0.5, 1, 0])  # (40 + 20) / 120; the center is below the bone window
 
 
+def test_a_blood_window_is_a_channel_more_and_travels_with_the_weights(tmp_path):
+    settings = model.Settings(size=32, channels=(4, 8), strides=(2,), blood_window=(40.0, 90.0))
+    stack = torch.tensor([[0.0, 65.0, 0.0]]).reshape(1, 3, 1, 1).expand(1, 3, 32, 32)
+    image = model.channels(stack, settings)
+    assert image.shape[1] == settings.in_channels == 5
+    assert image[0, 4, 0, 0] == 0.5, "of the center slice: halfway from 40 to 90 HU"
+    model.save_weights(model.build_network(settings), settings, tmp_path, trained_on="nothing")
+    network, read, _ = model.load_weights(tmp_path, CPU)
+    assert read == settings
+    assert network(image).shape == (1, settings.classes, 32, 32)
+
+
 def test_weights_carry_their_settings(tmp_path):
     network = model.build_network(SETTINGS).eval()
     model.save_weights(network, SETTINGS, tmp_path, trained_on="nothing")
