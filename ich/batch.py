@@ -122,7 +122,7 @@ def _segment(scan: Path, out: Path, name: str, weights: Path, device: str) -> di
     except torch.AcceleratorError as error:
         # The device is of no use to this process any more: later scans would fail for no fault of theirs.
         raise OSError(f"the device failed while {name} was segmented, --resume goes on: {error}") from error
-    except (ScanError, OSError, ValueError, RuntimeError) as error:
+    except (ScanError, OSError, ValueError, RuntimeError, MemoryError) as error:
         return {"case": name, "reason": str(error).replace(str(scan), name)}
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from ich.given import case_table, own_patients
-from ich.grid import Grid
+from ich.grid import Grid, as_acquired
 from ich.layouts import NO_MASK, nifti_files, stem
 from ich.parallel import each
 from ich.quality import EXCLUDING, check_quality
-from ich.scan import ScanError, check_same_grid, read_mask, read_scan
+from ich.scan import ScanError, check_same_grid, read_mask, read_scan, write_mask
 from ich.tables import LABELS, SPLITS, check_ids
 
 SOURCE_COLUMNS = [
@@ -173,6 +173,24 @@ def _content(pixels: np.ndarray, grid: Grid) -> str:
     return digest.hexdigest()
 
 
+def _outlined(case: dict, labels: np.ndarray, grid: Grid) -> dict:
+    """Columns of the cohort table that tell of the reference mask."""
+    volumes = {name: grid.volume_ml(labels == label) for name, label in LABELS.items()}
+    return {
+        "n_slices": grid.shape[2],
+        "spacing_i_mm": grid.spacing_mm[0],
+        "spacing_j_mm": grid.spacing_mm[1],
+        "slice_spacing_mm": grid.slice_spacing_mm,
+        "slice_spacing_uniform": grid.uniform,
+        "header_slice_spacing_mm": grid.header_slice_spacing_mm,
+        "tilt_deg": grid.tilt_deg,
+        "geometry_note": "; ".join(grid.notes) or None,
+        **{f"reference_{name}_ml": volume for name, volume in volumes.items()},
+        "reference_volume_ml": sum(volumes.values()),
+        "hemorrhage_type": _type_of(volumes, case.get("hemorrhage_type"), case.get("label_1_stated") is True),
+    }
+
+
 def _check_case(case: dict, run_dir: Path, need_image: bool, excluding: tuple[str, ...]) -> _Checked:
     """Read one case; what is wrong with it becomes its reason."""
     row: dict = {}
@@ -184,24 +202,17 @@ def _check_case(case: dict, run_dir: Path, need_image: bool, excluding: tuple[st
         return _Checked(row, "no scan was found for this mask")
     try:
         labels, grid = read_mask(run_dir / case["reference_mask"])
-        row.update(
-            n_slices=grid.shape[2],
-            spacing_i_mm=grid.spacing_mm[0],
-            spacing_j_mm=grid.spacing_mm[1],
-            slice_spacing_mm=grid.slice_spacing_mm,
-            slice_spacing_uniform=grid.uniform,
-            header_slice_spacing_mm=grid.header_slice_spacing_mm,
-            tilt_deg=grid.tilt_deg,
-            geometry_note="; ".join(grid.notes) or None,
-        )
-        volumes = {name: grid.volume_ml(labels == label) for name, label in LABELS.items()}
-        row.update({f"reference_{name}_ml": volume for name, volume in volumes.items()})
-        row["reference_volume_ml"] = sum(volumes.values())
-        row["hemorrhage_type"] = _type_of(volumes, case.get("hemorrhage_type"), case.get("label_1_stated") is True)
-        row["content"] = _content(labels, grid)
+        row.update(_outlined(case, labels, grid), content=_content(labels, grid))
         if need_image:
             scan = read_scan(run_dir / case["image"])
             check_same_grid(case["case_id"], scan.grid, grid)
+            acquired = as_acquired(grid, scan.grid)
+            if acquired is not grid:
+                row.update(
+                    _outlined(case, labels, acquired), reference_mask=f"data/masks_as_acquired/{case['case_id']}.nii.gz"
+                )
+                (run_dir / row["reference_mask"]).parent.mkdir(parents=True, exist_ok=True)
+                write_mask(run_dir / row["reference_mask"], labels, acquired)
             row.update(hu_min=float(scan.hu.min()), hu_max=float(scan.hu.max()), content=_content(scan.hu, scan.grid))
             quality = check_quality(scan, labels)
             row.update(quality.row)

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from ich.model import choose_device
 
-TIMEOUT = timedelta(minutes=30)  # the first process may read or render data before the others hear from it
+TIMEOUT = timedelta(days=1)  # the first process may render or read for hours; torchrun ends all where one dies
 
 
 @dataclass(frozen=True)

@@ -32,3 +32,8 @@ def machine_bytes() -> float:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         return float("inf")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short: torch has a class of its own for that on a GPU, none on a CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)

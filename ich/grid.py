@@ -1,6 +1,6 @@
 """Where the voxels of a head CT lie, and what each slice weighs in a volume."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -204,3 +204,15 @@ def check_same_grid(case_id: str, a: Grid, b: Grid, tolerance_mm: float = 0.1) -
             f"{tolerance_mm} mm; "
             f"scan {np.round(a.affine[:3], 3).tolist()}, mask {np.round(b.affine[:3], 3).tolist()}"
         )
+
+
+def as_acquired(mask: Grid, scan: Grid) -> Grid:
+    """The grid of a mask that lies on the scan's by `check_same_grid`, with the scan's slices.
+
+    An affine holds one slice distance: a NIfTI mask drawn on slices 4 mm, then 7 mm apart claims their mean throughout.
+    """
+    off = np.abs((mask.positions_mm - mask.positions_mm[0]) - (scan.positions_mm - scan.positions_mm[0])).max()
+    if off <= UNIFORM_TOLERANCE_MM:
+        return mask
+    note = f"slices lie up to {off:.1f} mm from where the mask's affine has them: those of the scan are used"
+    return replace(scan, native=mask.native, notes=(*scan.notes, note))

@@ -12,7 +12,7 @@ from ich import novelty
 from ich.calibration import AT_STAKE, count_bins, doubt
 from ich.cohort import path_from_run
 from ich.components import drop_specks
-from ich.gpu import processes
+from ich.gpu import out_of_memory, processes
 from ich.measure import masks_in
 from ich.model import (
     AIR_HU,
@@ -193,15 +193,13 @@ def _predict_case(model_folder: Path, device: str, case: dict, folder: Path) -> 
     image = folder / str(case["image"])
     try:
         scan = read_scan(image)
+        result = predict(weights.network, weights.settings, scan, with_probability=True)
     except (ScanError, OSError) as error:
         return _failed(case, said_of(error, image))
-    try:
-        result = predict(weights.network, weights.settings, scan, with_probability=True)
-    except torch.OutOfMemoryError as error:
-        return _failed(
-            case,
-            f"{scan.hu.shape} voxels do not fit into what memory of the device is left (jobs=1 leaves more): {error}",
-        )
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return _failed(case, f"does not fit into what memory is left (jobs=1 leaves more): {said_of(error, image)}")
     write_mask(folder / path, result.labels, scan.grid)
     familiar = weights.familiar
     row = {

@@ -16,6 +16,8 @@ from ich.slices import DAMAGED, Slice, read_slices
 
 MIN_SLICES = 4
 SAME_POSITION_MM = 0.05
+SAME_SPACING = 1e-3  # of the spacing: writers round it to some digits
+SAME_DIRECTION = 1e-3  # of direction cosines
 MIN_NORMAL_Z = 0.8  # slices up to 37 degrees from the axial plane; gantries tilt by at most 30
 
 
@@ -55,10 +57,11 @@ def find_series(folder: str | Path) -> list[Series]:
         raise ScanError(f"{folder}: no such folder")
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     groups: dict[tuple, list[Slice]] = defaultdict(list)
+    known: dict[str, list[tuple]] = defaultdict(list)
     for path in files:
         for image in read_slices(path):
-            geometry = (image.size, image.spacing_mm, tuple(np.round(image.orientation, 3)))
-            groups[(image.uid, image.kind, *(geometry if image.kind == "image" else ()))].append(image)
+            geometry = _geometry(image, known[image.uid]) if image.kind == "image" else ()
+            groups[(image.uid, image.kind, *geometry)].append(image)
     if not groups:
         raise ScanError(f"{folder}: no DICOM images among {len(files)} files")
     per_uid = Counter(key[0] for key in groups)
@@ -233,3 +236,20 @@ def _named(parts: list[Series]) -> list[Series]:
         used[number] += 1
         named.append(replace(part, name=number + letter))
     return named
+
+
+def _geometry(image: Slice, known: list[tuple]) -> tuple:
+    """Size, spacing and orientation; those of an earlier image of the series where they agree but for rounding.
+
+    Rounding both to some digits would part two that differ by 1e-7 about the middle between two rounded values.
+    """
+    own = (image.size, image.spacing_mm, image.orientation)
+    for each in known:
+        if [len(part) for part in each] == [len(part) for part in own] and (
+            each[0] == own[0]
+            and np.allclose(each[1], own[1], rtol=SAME_SPACING, atol=0)
+            and np.allclose(each[2], own[2], rtol=0, atol=SAME_DIRECTION)
+        ):
+            return each
+    known.append(own)
+    return own

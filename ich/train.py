@@ -51,9 +51,12 @@ def _batch(
 ) -> torch.Tensor:
     """Slice numbers of one batch; those with blood are drawn so that each label present comes equally often."""
     n_blood, n_hard = (round(share * recipe.batch_size) for share in (recipe.positive_share, recipe.hard_share))
+    n_hard = min(n_hard, recipe.batch_size - n_blood)  # both may round up
     n_others = recipe.batch_size - n_blood - n_hard
     anywhere = torch.randint(len(slices.hu), (n_others,), generator=random, device=blood.device)
-    drawn = [torch.multinomial(blood, n_blood, replacement=True, generator=random), anywhere]
+    drawn = [anywhere]
+    if n_blood:
+        drawn.insert(0, torch.multinomial(blood, n_blood, replacement=True, generator=random))
     if n_hard:
         drawn.append(torch.multinomial(hardness, n_hard, replacement=True, generator=random))
     return torch.cat(drawn)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from ich import distributed
+from ich.gpu import out_of_memory
 from ich.model import Settings
 from ich.training_slices import Slices
 
@@ -32,7 +33,9 @@ def in_memory(batch: int, settings: Settings, device: torch.device, fixed: bool 
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, BatchTooLarge) or not out_of_memory(error):
+            raise
         used, world = "", distributed.share().world
         if device.type == "cuda":
             free, total = torch.cuda.mem_get_info(device)

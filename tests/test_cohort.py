@@ -4,8 +4,10 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from made_dicom import write_series
 
 from ich import cohort, tables
+from ich.scan import read_mask, read_scan
 
 
 def write_nifti(path, array, spacing=(0.5, 0.5, 5.0)):
@@ -156,6 +158,32 @@ def test_the_same_pixels_count_once(folders):
     reasons = table.set_index("case_id")["reason"]
     assert pd.isna(reasons["again"])
     assert reasons["good"] == "the same pixels as case again"
+
+
+def test_a_mask_with_one_slice_distance_is_measured_on_the_slices_of_its_scan(tmp_path):
+    """Ten slices 4 mm, then ten 7 mm apart; the mask's affine can only say 5.4 mm, and blood lies among the first."""
+    z = np.r_[np.arange(10) * 4.0, 36 + 7.0 * np.arange(1, 11)]
+    hu = np.random.default_rng(1).normal(30, 5, (64, 64, 20)).astype(np.int16)
+    write_series(tmp_path / "scan", z, hu, PixelSpacing=[2.0, 2.0])
+    grid = read_scan(tmp_path / "scan").grid
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[20:30, 20:30, 2:7] = 1
+    mask = tmp_path / "mask.nii.gz"
+    nibabel.Nifti1Image(labels, grid.affine).to_filename(mask)
+    before = mask.read_bytes()
+    row = {"case_id": "c1", "patient_id": "p1", "reference_mask": str(mask), "image": str(tmp_path / "scan")}
+    pd.DataFrame([row]).to_csv(tmp_path / "cases.csv", index=False)
+    run = tmp_path / "run"
+    run.mkdir()
+    (found,) = cohort.build(cohort.from_manifest(tmp_path / "cases.csv", run), run, True, 1, excluding=()).itertuples()
+    true_ml = 100 * 2 * 2 * 5 * 4 / 1000
+    assert found.included
+    assert found.reference_volume_ml == pytest.approx(true_ml)
+    assert not found.slice_spacing_uniform
+    assert "those of the scan are used" in found.geometry_note
+    kept, kept_grid = read_mask(run / found.reference_mask)
+    assert kept_grid.volume_ml(kept > 0) == pytest.approx(true_ml), "what is measured later"
+    assert mask.read_bytes() == before
 
 
 def test_a_case_is_set_aside_with_its_reason(folders):

@@ -102,18 +102,26 @@ def test_a_batch_is_augmented_where_it_lies():
     assert bool(moved.isfinite().all())
 
 
-def test_a_scan_beyond_the_memory_stops_no_other(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate"),
+        MemoryError("array"),
+    ],
+)
+def test_a_scan_beyond_the_memory_stops_no_other(monkeypatch, tmp_path, error):
     cases = write_cohort(tmp_path, 3, 3019, 64, jobs=1)
     real, asked = prediction.predict, []
 
     def too_large(network, settings, scan, **how):
         asked.append(scan)
         if len(asked) == 2:
-            raise torch.OutOfMemoryError("out of memory")
+            raise error
         return real(network, settings, scan, **how)
 
     monkeypatch.setattr(prediction, "predict", too_large)
     found, failures, _ = prediction.predict_cases(model.SHIPPED_WEIGHTS, cases, tmp_path, "cpu")
     assert found["case_id"].tolist() == ["phantom-0000", "phantom-0002"]
     assert failures["case_id"].tolist() == ["phantom-0001"]
-    assert "do not fit into what memory" in failures["reason"].iloc[0]
+    assert "does not fit into what memory" in failures["reason"].iloc[0]

@@ -59,6 +59,14 @@ def test_air_fills_what_lies_beyond_the_image():
     assert float(seen[:, 0, 0].max()) == model.AIR_HU
 
 
+def test_many_slices_are_cropped_as_each_alone_is():
+    hu = np.random.default_rng(1).normal(30, 300, (60, 50, 2 * model.SLICES_AT_ONCE + 3)).astype(np.float32)
+    view = model.View((-5, 3), (64, 64))
+    together = model.crop(hu, view, SETTINGS, CPU, model.AIR_HU)
+    alone = [model.crop(hu[:, :, k : k + 1], view, SETTINGS, CPU, model.AIR_HU) for k in range(hu.shape[2])]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
 def test_end_slices_are_their_own_neighbors():
     assert model.neighbor_index(3, 1).tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 2]]
 

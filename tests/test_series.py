@@ -106,6 +106,18 @@ def test_two_orientations_in_one_series_come_apart(tmp_path):
     assert left.reason == "3 slices, wanted 4 or more; one of 2 geometries in its series"
 
 
+def test_directions_that_differ_by_rounding_alone_are_one_orientation(tmp_path):
+    """0.9995 lies in the middle between two values of three digits."""
+    uid = pydicom.uid.generate_uid()
+    for n, z in enumerate(Z):
+        cosine = 0.9995 + (2e-7 if n < 2 else -2e-7)
+        plane = [cosine, float(np.sqrt(1 - cosine**2)), 0, float(-np.sqrt(1 - cosine**2)), cosine, 0]
+        write_series(tmp_path / str(n), [z], start=n + 1, ImageOrientationPatient=plane, SeriesInstanceUID=uid)
+    (found,) = find_series(tmp_path)
+    assert found.kept
+    assert found.positions_mm.tolist() == Z.tolist()
+
+
 def test_damaged_file_is_accounted_for(tmp_path):
     write_series(tmp_path, Z)
     last = sorted(tmp_path.glob("*_9.dcm"))[0]

@@ -11,7 +11,7 @@ import torch
 from ich import calibration, model, predict, train, training_slices
 from ich.scan import read_scan
 from ich.trained import Start, begin, card_of, check_trained_on, keep
-from ich.training_errors import LAST_GOOD, BatchTooLarge, LossNotFinite
+from ich.training_errors import LAST_GOOD, BatchTooLarge, LossNotFinite, in_memory
 
 SETTINGS = model.Settings(pixel_mm=4.0, size=48, channels=(8, 16), strides=(2,))
 CPU = torch.device("cpu")
@@ -207,6 +207,26 @@ def test_slices_labeled_poorly_come_back(discs):
 
 def none_left(*arguments, **named):
     raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_memory_of_a_cpu_is_said_to_be_too_small_too():
+    """Of 40 petabytes; torch has no class of its own for this error."""
+    with pytest.raises(BatchTooLarge, match=r"6 slices .* set batch_size=3"), in_memory(6, SETTINGS, CPU):
+        torch.empty(10**16)
+
+
+def test_other_errors_of_torch_pass_as_they_are():
+    with pytest.raises(RuntimeError, match="must match"), in_memory(6, SETTINGS, CPU):
+        torch.zeros(2) + torch.zeros(3)
+
+
+@pytest.mark.parametrize(("batch_size", "positive", "hard"), [(3, 0.5, 0.5), (1, 0.5, 0.3), (10, 0.5, 0.3)])
+def test_a_batch_has_its_size_whatever_the_shares(discs, batch_size, positive, hard):
+    folder, cases = discs
+    part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
+    recipe = train.Recipe(batch_size=batch_size, positive_share=positive, hard_share=hard)
+    _, blood, hardness = train._drawn_from(part, SETTINGS)
+    assert len(train._batch(part, recipe, blood, hardness, torch.Generator().manual_seed(1))) == batch_size
 
 
 @pytest.mark.parametrize(
