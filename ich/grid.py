@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 UNIFORM_TOLERANCE_MM = 0.02  # DICOM positions are often rounded to 0.01 mm
+SAME_PLACE_MM = 0.1  # between a scan and a mask drawn on it: their files round differently
 
 
 MAX_VOXELS = 2**28  # of one scan: 1,024 slices of 512 x 512
@@ -184,7 +185,7 @@ class Scan:
     notes: tuple[str, ...] = ()  # what a report must say about the values
 
 
-def check_same_grid(case_id: str, a: Grid, b: Grid, tolerance_mm: float = 0.1) -> None:
+def check_same_grid(case_id: str, a: Grid, b: Grid, tolerance_mm: float = SAME_PLACE_MM) -> None:
     """Return silently if two grids put every voxel at the same place within `tolerance_mm`.
 
     Raises
@@ -212,7 +213,7 @@ def as_acquired(mask: Grid, scan: Grid) -> Grid:
     An affine holds one slice distance: a NIfTI mask drawn on slices 4 mm, then 7 mm apart claims their mean throughout.
     """
     off = np.abs((mask.positions_mm - mask.positions_mm[0]) - (scan.positions_mm - scan.positions_mm[0])).max()
-    if off <= UNIFORM_TOLERANCE_MM:
+    if off <= SAME_PLACE_MM:
         return mask
     note = f"slices lie up to {off:.1f} mm from where the mask's affine has them: those of the scan are used"
     return replace(scan, native=mask.native, notes=(*scan.notes, note))

@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from ich.grid import Grid, ScanError, check_same_grid, describe_steps, orient, slice_weights_mm, tilt_between
+from ich.grid import (
+    Grid,
+    ScanError,
+    as_acquired,
+    check_same_grid,
+    describe_steps,
+    orient,
+    slice_weights_mm,
+    tilt_between,
+)
 
 
 def grid(positions, spacing=(0.5, 0.5), shape=(10, 12), affine=None, **rest):
@@ -105,3 +114,13 @@ def test_same_grid_passes_and_a_difference_names_case_and_both_sides():
     moved[1, 3] += 2.5
     with pytest.raises(ScanError, match=r"case 017: affines differ by up to 2\.50 mm.*scan .*mask "):
         check_same_grid("017", one, grid([0, 5, 10], affine=moved))
+
+
+@pytest.mark.parametrize(("step", "own"), [(5.0, True), (5.002, True), (5.1, False)])
+def test_a_mask_takes_the_slices_of_its_scan_unless_only_rounding_parts_them(step, own):
+    """Thirty slices 5 mm apart; files round a distance, and 0.002 mm is 0.06 mm at the last slice."""
+    scan = Grid((4, 4, 30), (1.0, 1.0), np.arange(30) * 5.0, np.diag([1.0, 1.0, 5.0, 1.0]))
+    mask = Grid((4, 4, 30), (1.0, 1.0), 7 + np.arange(30) * step, np.diag([1.0, 1.0, step, 1.0]))
+    taken = as_acquired(mask, scan)
+    assert (taken is mask) is own
+    assert taken.positions_mm[1] - taken.positions_mm[0] == pytest.approx(step if own else 5)
