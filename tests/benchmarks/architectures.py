@@ -1,6 +1,6 @@
 """2D, 2.5D and anisotropic 3D networks on the same embedded cohort, split and budget of time.
 
-    python tests/benchmarks/architectures.py [--minutes 3] [--cases 60] [--size 128]
+    python tests/benchmarks/architectures.py [--minutes 3] [--cases 60] [--size 128] [--only NETWORK ...]
 
 Each is trained once for the budget, on one thread of a CPU (in processor time, which other work on the machine does
 not touch) or on the first GPU, at the resolution of the demo network;
@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--cases", type=int, default=60)
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--only", nargs="+", help="networks to train anew; the table keeps its other rows")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -202,6 +203,8 @@ def main() -> None:
             ("2.5D, DynUNet, deep supervision", 1, partial(train_supervised, lower=2)),
             ("3D, anisotropic", 0, train_blocks),
         ):
+            if options.only and name not in options.only:
+                continue
             blood_window = (40.0, 90.0) if "blood" in name else None
             settings = model.Settings(neighbors=neighbors, blood_window=blood_window)
             parts = {split: training_slices.load_slices(part, run, settings, device) for split, part in cases.items()}
@@ -229,8 +232,11 @@ def main() -> None:
                      "machine": f"{platform.machine()}, {device.type}, torch {torch.__version__}"}
                 )  # fmt: skip
             print(name, steps, "steps", rows[-1], flush=True)
-    table = pd.DataFrame(rows)
-    table.to_csv(ROOT / "reports" / "checks" / "architectures.csv", index=False, float_format="%.4g")
+    table, path = pd.DataFrame(rows), ROOT / "reports" / "checks" / "architectures.csv"
+    if options.only:
+        kept = pd.read_csv(path).query("network not in @options.only")
+        table = pd.concat([kept, table])
+    table.to_csv(path, index=False, float_format="%.4g")
     print(table.drop(columns="machine").round(3).to_string(index=False))
 
 
