@@ -56,6 +56,7 @@ Modules, each importing only from those before it:
 - strata: the agreement table
 - head_to_head: two methods against one reference
 - repeated: repeated readings
+- by_label: overlap, misses and false alarms by label, lesions found
 - planning: how many cases
 - agreement: agreement of two methods, the panel
 - wording: sentences whose truth depends on the data

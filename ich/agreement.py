@@ -31,14 +31,14 @@ from ich.comparison import (
     within_margins,
 )
 from ich.head_to_head import compare_methods
-from ich.linked import Resampling, linked_intervals, owners, per_patient
+from ich.linked import linked_intervals, owners, per_patient
 from ich.nonparametric import mountain, nonparametric_limits
 from ich.pairs import Pairs, only, or_note, pair
 from ich.planning import cases_for_margin, cases_for_width, margin_power, next_study, width_curve
 from ich.regression import deming, passing_bablok
 from ich.reliability import ccc_of_sums, concordance, correlations, intraclass
 from ich.repeated import linked_pairs, reader_pairs, repeatability, repeated_limits
-from ich.resampling import bca_interval, bootstrap_mean, mean_by_group, resampled_counts
+from ich.resampling import FEW, NOT_NEGATIVE, bca_interval, bootstrap_mean, mean_by_group, resampled_counts
 from ich.strata import agreement_table
 from ich.volume_classes import (
     confusion,
@@ -116,8 +116,8 @@ def panel(
     table : one row per case.
     method, reference : columns of volumes, ml; rows that lack one are named under `missing_ids`.
     case : column of identifiers, used where the table has it.
-    patient : column of patients; bootstrap intervals then resample patients. Where some have several cases, limits
-        come from `ich.linked` and tests from the patients' means.
+    patient : column of patients; bootstrap intervals then resample patients. Where some have several cases, limits and
+        intervals come from `ich.linked` and tests from the patients' means.
     margin_ml, margin_percent : differences that would not change treatment, fixed before the run.
 
     Returns
@@ -135,13 +135,7 @@ def panel(
     owner = owners(patients, pairs.n)
     alone = per_patient(pairs, owner)
     notes: list[str] = []
-    resampling = Resampling(seed, n_resamples)
-    options: dict[str, Any] = {
-        "patients": patients,
-        "confidence": confidence,
-        "multiplier": multiplier,
-        "resampling": resampling,
-    }
+    options: dict[str, Any] = {"patients": patients, "confidence": confidence, "multiplier": multiplier}
     limits = bland_altman(x, y, **options)
     ratio = or_note(notes, bland_altman_ratio, x, y, **options)
     percent = or_note(notes, bland_altman_percent, x, y, **options)
@@ -150,6 +144,14 @@ def panel(
     icc = intraclass(np.column_stack([x, y]), confidence).set_index("type").to_dict("index")
     percentiles = nonparametric_limits(
         x, y, patients=patients, confidence=confidence, seed=seed, n_resamples=n_resamples
+    )
+    error = bootstrap_mean(
+        np.abs(pairs.difference),
+        patients,
+        seed=seed,
+        n_resamples=n_resamples,
+        confidence=confidence,
+        within=NOT_NEGATIVE,
     )
     checks = assumption_checks(x, y)
     tost = None if alone.n < 3 else equivalence(alone.difference, margin_ml)
@@ -177,7 +179,8 @@ def panel(
         **correlations(pairs, notes),
         "passing_bablok": _line(or_note(notes, passing_bablok, x, y, confidence)),
         "deming": _line(or_note(notes, deming, x, y, confidence=confidence)),
-        "mean_absolute_error": float(np.abs(pairs.difference).mean()),
+        "mean_absolute_error": error.mean,
+        "mean_absolute_error_ci": error.mean_ci,
         "root_mean_square_error": float(np.sqrt((pairs.difference**2).mean())),
         **within_margins(pairs, margin_ml, margin_percent, confidence),
         "margin_ml": margin_ml,
@@ -192,7 +195,7 @@ def panel(
     }
     if owner is not None:
         shares = inside_margins(pairs, margin_ml, margin_percent)
-        found |= linked_intervals(pairs, owner, shares, confidence, resampling) | {"icc_c1_ci": None}
+        found |= linked_intervals(pairs, owner, shares, confidence) | {"icc_c1_ci": None}
         notes.append(
             f"{pairs.n} cases of {alone.n} patients: lines, correlations and volume classes take cases as independent"
         )
@@ -263,11 +266,12 @@ def _bootstrap(
     seed: int,
     n_resamples: int,
 ) -> dict:
-    """BCa intervals over patients (over cases where no patient is named) of what sums over cases can tell."""
+    """BCa intervals over patients (over cases where no patient is named) of what sums over cases can tell; None where
+    they are few."""
     owner = np.arange(pairs.n) if patients is None else pd.factorize(patients)[0]
     m = int(owner.max()) + 1
     found: dict = {"unit": "case" if patients is None else "patient", "n_units": m, "n_resamples": n_resamples}
-    if m < 3:
+    if m < FEW:
         return found | {f"{name}_ci": None for name in _BOOTSTRAPPED}
     center = pairs.reference.mean()  # keeps the sums of squares small
     x, y, d = pairs.method - center, pairs.reference - center, pairs.difference

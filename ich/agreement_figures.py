@@ -146,6 +146,8 @@ def draw_regression_limits(
     draw_points(ax, across, first - second, table, group)
     ax.set_xlabel("mean of both, ml")
     ax.set_ylabel(f"{column_label(method)} − {column_label(reference)}, ml")
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + 0.2 * (high - low))  # room for the equations above all that is drawn
     sign = "+" if stats.b1 >= 0 else "−"
     spread_sign = "+" if stats.c1 >= 0 else "−"
     note(

@@ -9,6 +9,7 @@ from ich.pairs import varies
 ENDS_FROM = 146  # pairs that bound the 97.5th percentile from above: 0.975^146 < 0.025
 ALPHA = 0.05
 CHECKED_FROM = 20  # pairs; p values of fewer speak of single cases, not of how differences are distributed
+UNCHECKED = "unchecked"
 SHAPIRO_MAX = 5000  # beyond, the test's p value is not reliable
 
 
@@ -57,12 +58,12 @@ def limits_to_quote(checks: dict) -> dict:
 
     Constant limits need all three checks. Without normality alone: nonparametric limits. With a bias or
     spread that follows the volume: ratio limits if every volume is positive and the log scale passes the two
-    slope checks, else regression limits. Pairs too few to check have constant limits, which ask least of them.
+    slope checks, else regression limits. Of pairs too few to check the limits are "unchecked".
     """
     raw, ratio = checks["ml"], checks["ratio"]
     if raw["n"] < CHECKED_FROM:
         return {
-            "limits": "constant",
+            "limits": UNCHECKED,
             "reason": f"{raw['n']} pairs are too few to check which limits suit ({CHECKED_FROM} are wanted)",
         }
     if raw["normal"] is None and raw["constant_spread"] is None:
@@ -80,7 +81,8 @@ def limits_to_quote(checks: dict) -> dict:
         return {"limits": "nonparametric", "reason": reason + few}
     level = ratio is not None and ratio["all_positive"]
     if level and ratio["no_proportional_bias"] is not False and ratio["constant_spread"] is not False:
-        return {"limits": "ratio", "reason": f"{reason}; on the log scale neither trend remains"}
+        bent = ", though differences of the logarithms are not normal" if ratio["normal"] is False else ""
+        return {"limits": "ratio", "reason": f"{reason}; on the log scale neither trend remains{bent}"}
     return {"limits": "regression", "reason": f"{reason}, on the log scale too" if level else reason}
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import linregress, nct, t
+from scipy.stats import linregress, t
 
-from ich.linked import NOT_KNOWN, USUAL, Resampling, linked_limits, owners
+from ich.linked import NOT_KNOWN, linked_limits, normal_limit_factors, owners
 from ich.pairs import NotDefined, Pairs, flat, pair, varies
 
 Interval = tuple[float, float]
@@ -34,7 +34,7 @@ class BlandAltman:
     sd: float  # n - 1
     loa_lower: float
     loa_upper: float
-    loa_lower_ci: Interval  # exact; over patients (bootstrap) where these have several pairs
+    loa_lower_ci: Interval  # exact; of `ich.linked` where patients have several pairs
     loa_upper_ci: Interval
     loa_lower_ci_approximate: Interval
     loa_upper_ci_approximate: Interval
@@ -49,12 +49,9 @@ class BlandAltman:
 def limit_factors(n: int, multiplier: float = 1.96, confidence: float = 0.95) -> Interval:
     """Inner and outer distance of a limit's exact interval from the bias, in SD of the differences.
 
-    The limit mu + multiplier * sigma is a normal quantile, so its interval comes from the noncentral t
-    distribution. Source: Carkeet, Optom Vis Sci 2015;92:e71.
+    Source: Carkeet, Optom Vis Sci 2015;92:e71.
     """
-    shift = multiplier * math.sqrt(n)
-    inner, outer = nct.ppf([(1 - confidence) / 2, (1 + confidence) / 2], n - 1, shift) / math.sqrt(n)
-    return float(inner), float(outer)
+    return normal_limit_factors(n, n - 1, multiplier, confidence)
 
 
 def bland_altman(
@@ -65,7 +62,6 @@ def bland_altman(
     patients: ArrayLike | None = None,
     confidence: float = 0.95,
     multiplier: float = 1.96,
-    resampling: Resampling = USUAL,
 ) -> BlandAltman:
     """Bias (method - reference) and limits of agreement.
 
@@ -74,7 +70,7 @@ def bland_altman(
     method, reference : (n,) volumes of the same cases; pairs that lack a value are counted and named.
     ids : (n,) identifiers, unique.
     patients : (n,) whose pair each is. Where some have several, pairs are not independent: `sd` and limits come from
-        `ich.linked.linked_limits`, with intervals over patients, and there are no approximate ones.
+        `ich.linked.linked_limits`, with their intervals, and there are no approximate ones.
     multiplier : SD from the bias to a limit.
 
     Returns
@@ -90,7 +86,7 @@ def bland_altman(
     """
     pairs = pair(method, reference, ids)
     everyone = np.ones(pairs.n, dtype=bool)
-    return _limits("ml", pairs, pairs.difference, everyone, patients, multiplier, confidence, resampling)
+    return _limits("ml", pairs, pairs.difference, everyone, patients, multiplier, confidence)
 
 
 def bland_altman_percent(
@@ -101,13 +97,12 @@ def bland_altman_percent(
     patients: ArrayLike | None = None,
     confidence: float = 0.95,
     multiplier: float = 1.96,
-    resampling: Resampling = USUAL,
 ) -> BlandAltman:
     """`bland_altman` in percent of the mean of both; pairs whose mean is not positive are named."""
     pairs = pair(method, reference, ids)
     usable = pairs.mean > 0
     percent = 100 * pairs.difference[usable] / pairs.mean[usable]
-    return _limits("percent", pairs, percent, usable, patients, multiplier, confidence, resampling)
+    return _limits("percent", pairs, percent, usable, patients, multiplier, confidence)
 
 
 def bland_altman_ratio(
@@ -118,7 +113,6 @@ def bland_altman_ratio(
     patients: ArrayLike | None = None,
     confidence: float = 0.95,
     multiplier: float = 1.96,
-    resampling: Resampling = USUAL,
 ) -> BlandAltman:
     """`bland_altman` of the log volumes, given back as ratios; pairs with a volume of zero or less are named.
 
@@ -127,7 +121,7 @@ def bland_altman_ratio(
     pairs = pair(method, reference, ids)
     usable = (pairs.method > 0) & (pairs.reference > 0)
     logs = np.log(pairs.method[usable] / pairs.reference[usable])
-    return _limits("ratio", pairs, logs, usable, patients, multiplier, confidence, resampling)
+    return _limits("ratio", pairs, logs, usable, patients, multiplier, confidence)
 
 
 def _limits(
@@ -138,7 +132,6 @@ def _limits(
     patients: ArrayLike | None,
     multiplier: float,
     confidence: float,
-    resampling: Resampling,
 ) -> BlandAltman:
     n = values.size
     if n < 3:
@@ -152,7 +145,7 @@ def _limits(
         "undefined_ids": tuple(pairs.ids[~usable]), "multiplier": multiplier, "confidence": confidence,
     }  # fmt: skip
     if owner is not None:
-        found = linked_limits(values, owner, multiplier, confidence, resampling)
+        found = linked_limits(values, owner, multiplier, confidence)
         bias_ci, lower_ci, upper_ci = (
             (back(low), back(high)) for low, high in (found.bias_ci, found.loa_lower_ci, found.loa_upper_ci)
         )

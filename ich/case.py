@@ -25,6 +25,7 @@ from ich.scan import Scan, ScanError, read_scan, write_mask
 from ich.series import Series, choose_series
 from ich.tables import LABELS
 from ich.widgets import SliceViewer
+from ich.wording import p_said
 
 CARD = ("sha256", "trained_on", "not_tested", "simulated", "best_step", "use")  # of the weights, in case.json
 FILES = ("mask.nii.gz", "mask.dcm", "report.dcm", "case.html", "case.json")  # of a case
@@ -248,8 +249,8 @@ def _growth_rows(change: dict | None) -> list[str]:
         _row("Expansion of the total (over 6 ml or 33 %)", "yes" if change["expansion"] else "no"),
     ]
     if change["by_error"] is not None:
-        chance = "below 0.001" if change["by_error"] < 0.001 else f"{change['by_error']:.3f}"
-        rows.append(_row("As large a change by measurement error alone", f"probability {chance}"))
+        chance = f"probability {p_said(change['by_error'])}"
+        rows.append(_row("As large a change by measurement error alone", chance))
     return rows
 
 

@@ -80,7 +80,7 @@ def claim_data(
         11: "simulated scans: no patients" if simulated else anonymous,
         12: f"{excluded} cases left out with a reason; none filled in",
         14: f"volume of the {outline} outline, in slices along their normal",
-        18: f"second outline of {second} cases, compared in 03 and 04" if second else None,
+        18: f"second {outline} outline of {second} cases, compared in 03 and 04" if second else None,
         19: f"{dealt}: " + ", ".join(f"{counts[name]} {name}" for name in counts.index),
         20: "patients, and pixels: no scan stands in two splits" if patients_stated else UNSTATED,
         35: "figure above",

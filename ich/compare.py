@@ -12,7 +12,7 @@ from ich import tables
 from ich.bland_altman import bland_altman
 from ich.comparison import volume_group
 from ich.pairs import FEWEST, flat, only
-from ich.resampling import bootstrap_mean
+from ich.resampling import NOT_NEGATIVE, SHARE, bootstrap_mean
 
 READERS = {"network_ml": "network", "second_reader_ml": "second_reader"}  # volumes that have a Dice
 SAME_ML, SAME_SHARE = 1e-3, 1e-5  # reference volumes further apart are not the same outline
@@ -179,7 +179,7 @@ def compare(runs: list[Run], method: str = "network_ml", *, n_resamples: int = 2
     dice = pd.DataFrame(
         [
             {"run": name, "hemorrhage_type": group}
-            | bootstrap_mean(part[f"{name}: Dice"], part["patient_id"], **bootstrap).row()
+            | bootstrap_mean(part[f"{name}: Dice"], part["patient_id"], **bootstrap, within=SHARE).row()
             for group, part in groups.items()
             for name in names
         ]
@@ -230,7 +230,7 @@ def _groups(cases: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def _agreement(cases: pd.DataFrame, column: str, bootstrap: dict) -> dict:
     error = (cases[column] - cases["reference_ml"]).abs()
-    mean = bootstrap_mean(error, cases["patient_id"], **bootstrap)
+    mean = bootstrap_mean(error, cases["patient_id"], **bootstrap, within=NOT_NEGATIVE)
     row: dict = {"n": len(cases)}
     if len(cases) >= FEWEST:
         row |= only(bland_altman(cases[column], cases["reference_ml"], patients=cases["patient_id"]), *LIMITS)

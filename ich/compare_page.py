@@ -12,7 +12,7 @@ from ich.compare import Comparison, measured_cases
 from ich.front_page import render
 from ich.html import page, use_notice
 from ich.marks import calipers, mark, signed_mark
-from ich.print_tables import BOOTSTRAP, DASH, PrintTable, method_name, number
+from ich.print_tables import DASH, INTERVALS, PrintTable, method_name, number
 
 SHOWN_CASES = 8
 RECORD = "comparison.json"  # written last: what a folder of a comparison is known by
@@ -187,7 +187,7 @@ def _paired(found: Comparison) -> PrintTable:
         "First run − second run on the same cases" + _of(found),
         ("Runs", "Measure", "n (patients)", "First", "Second", "Difference", "Limits of agreement"),
         rows,
-        f"Mean difference (95 % interval, {BOOTSTRAP}), not adjusted for the number of comparisons. Volumes: cases "
+        f"Mean difference (95 % interval, {INTERVALS}), not adjusted for the number of comparisons. Volumes: cases "
         f"that are parenchymal or of no stated type; limits of agreement are of the one run with the other.{lacking}",
         worded=2,
         groups=starts,
@@ -226,7 +226,7 @@ def _agreement(found: Comparison) -> PrintTable:
         ("Run", "n", "Bias, ml", "SD, ml", "Lower limit, ml", "Upper limit, ml", "Absolute error, ml"),
         rows,
         "Difference = run − reference. In brackets 95 % intervals: of the bias by t, of the limits of agreement exact "
-        f"(noncentral t), of the mean absolute error {BOOTSTRAP}.",
+        f"(noncentral t), of the mean absolute error {INTERVALS}.",
     )
 
 
@@ -250,7 +250,7 @@ def _dice(found: Comparison) -> PrintTable:
         "Dice of blood as a whole, shared cases" + _of(found),
         ("Type", "Run", "n (patients)", "Mean Dice"),
         tuple(cells),
-        f"Mean (95 % interval, {BOOTSTRAP}); n cases (of so many patients).",
+        f"Mean (95 % interval, {INTERVALS}); n cases (of so many patients).",
         worded=2,
         groups=tuple(groups),
     )

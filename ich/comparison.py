@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, t, wilcoxon
 
 from ich.pairs import Pairs, flat, numbers, unique_ids, varies
-from ich.resampling import bootstrap_mean, share_interval, wilson
+from ich.resampling import NOT_NEGATIVE, bootstrap_mean, share_interval, wilson
 
 PAPER_EDGES_ML = (5.0, 25.0)  # Wang 2019
 CLINIC_EDGES_ML = (30.0, 60.0)
@@ -71,8 +71,8 @@ def absolute_errors_by_group(
     Returns
     -------
     One row per method and group, then "all": method, group, n, n_missing, reference_mean_ml, mean_ml, sd_ml
-    (n - 1), median_ml, max_ml, mean_ci_low and mean_ci_high (95 %, BCa bootstrap over patients, empty below three of
-    them). A group without cases has n = 0 and empty numbers.
+    (n - 1), median_ml, max_ml, mean_ci_low and mean_ci_high (95 %, of `ich.resampling.bootstrap_mean`, empty below
+    three patients). A group without cases has n = 0 and empty numbers.
     """
     values = _columns(table, [reference, *methods])
     group = volume_group(values[reference], edges_ml)
@@ -83,7 +83,7 @@ def absolute_errors_by_group(
             inside = group.notna() if label == "all" else group == label
             found = error[inside].dropna()
             owners = table.loc[found.index, patient] if patient in table else None
-            low, high = bootstrap_mean(found, owners, seed=seed, n_resamples=n_resamples).mean_ci
+            low, high = bootstrap_mean(found, owners, seed=seed, n_resamples=n_resamples, within=NOT_NEGATIVE).mean_ci
             rows.append(
                 {
                     "method": method,
@@ -335,9 +335,14 @@ def interval_coverage(table: pd.DataFrame, edges_ml: Sequence[float] = PAPER_EDG
             inside = known["reference_ml"].between(known["network_low_ml"], known["network_high_ml"])
             width = known["network_high_ml"] - known["network_low_ml"]
             low, high = share_interval(inside, known.get("patient_id"))
-            row |= {"covered": int(inside.sum()), "coverage": inside.mean(), "ci_low": low, "ci_high": high}
+            row |= {
+                "covered": int(inside.sum()),
+                "coverage": inside.mean(),
+                "coverage_ci_low": low,
+                "coverage_ci_high": high,
+            }
             row |= {"median_width_ml": width.median(), "median_width_share": (width / known["network_ml"]).median()}
         rows.append(row)
-    columns = ["group", "n", "n_missing", "covered", "coverage", "ci_low", "ci_high", "median_width_ml",
-               "median_width_share"]  # fmt: skip
+    columns = ["group", "n", "n_missing", "covered", "coverage", "coverage_ci_low", "coverage_ci_high",
+               "median_width_ml", "median_width_share"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)

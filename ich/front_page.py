@@ -18,7 +18,16 @@ from ich.checklists import ANSWERED, CHECKLISTS, OPEN, PARTLY
 from ich.cohort import flow
 from ich.html import IMAGES, TEMPLATES, data_uri, page, provenance, use_notice
 from ich.marks import calipers, mark
-from ich.print_tables import PAPER, dice_rows, interval, method_name, number, print_tables, read_rows
+from ich.print_tables import (
+    PAPER,
+    dice_rows,
+    interval,
+    method_name,
+    number,
+    print_tables,
+    quoted_said,
+    read_rows,
+)
 from ich.three_cases import RANKS
 
 FEW = 10  # cases; intervals of a smaller group are wide or missing
@@ -66,6 +75,8 @@ def index_html(run: Path, manifest: dict, *, pdf: bool = False) -> str:
         "question": _question(run, agreed, own) or said.get("question", ""),
         "answer": _answer(run, agreed, simulated, own) or said.get("answer", ""),
         "paired": _paired(run, own),
+        "quoted": quoted_said({method_name(name, own): agreed[name] for name in FIRST if name in agreed}),
+        "margin": " ".join(said.get("margin", [])),
         "calipers": calipers([row | {"name": method_name(m, own)} for m, row in agreed.items()], _margin(manifest)),
         "flow": _flow(run),
         "tables": {name: shown.get(name) for name in ("table1", "dice_by_type", "error_by_group", "agreement")},
@@ -199,9 +210,13 @@ def _paired(run: Path, own: str) -> str:
     if row is None or not row["shift_ml"]:
         return ""
     first, second = method_name(row["first"], own), method_name(row["second"], own)
+    gap = float(row["first_mean_ml"]) - float(row["second_mean_ml"])
+    several = row["n_patients"] != row["n"]
+    cases = f"{row['n']} cases of {row['n_patients']} patients" if several else f"{row['n']} cases"
     return (
-        f"On the same {row['n']} cases the absolute error is {number(row['first_mean_ml'], 1)} ml ({first}) and "
-        f"{number(row['second_mean_ml'], 1)} ml ({second}) on average; paired difference "
+        f"On the same {cases} the absolute error is {number(row['first_mean_ml'], 1)} ml ({first}) and "
+        f"{number(row['second_mean_ml'], 1)} ml ({second}) on average, a difference of {number(gap, 1)} ml. In the "
+        f"middle of the {'patients' if several else 'cases'} it is "
         f"{interval(row, 'shift_ml', 'shift_ci_low', 'shift_ci_high', 1)} ml (Hodges-Lehmann, 95 % interval)."
     )
 
@@ -222,8 +237,13 @@ def _flow(run: Path) -> dict | None:
     main = [row for row, stage in zip(rows, stages, strict=True) if not stage["branch"]]
     branches = [row for row, stage in zip(rows, stages, strict=True) if stage["branch"]]
     unused = (folder / "measurements.csv").is_file() and not (folder / "metrics.csv").is_file()
-    compared = next((row["n"] for row in read_rows(run, "agreement") if row["stratum"] == "all"), None)
-    note = f"Volumes are compared in {compared} cases: parenchymal, or of no stated type." if compared else ""
+    compared = next((row for row in read_rows(run, "agreement") if row["stratum"] == "all"), None)
+    note = (
+        f"Volumes are compared in {compared['n']} of these {'cases' if unused else 'test cases'}, of "
+        f"{compared['n_patients']} patients: those that are parenchymal or of no stated type."
+        if compared
+        else ""
+    )
     return {"stages": main, "branches": [] if unused else branches, "note": note}
 
 

@@ -10,7 +10,7 @@ from ich.comparison import hodges_lehmann, holm, mean_test
 from ich.linked import mean_per_patient, owners
 from ich.pairs import numbers, unique_ids, varies
 from ich.reliability import ccc_of_sums
-from ich.resampling import bca_interval, resampled_counts
+from ich.resampling import FEW, bca_interval, resampled_counts
 
 
 def compare_methods(
@@ -41,7 +41,7 @@ def compare_methods(
     - SD of the errors, ml: contrast is the ratio first / second, Pitman-Morgan test.
     - absolute error, ml: means; contrast is the Hodges-Lehmann shift, Wilcoxon signed-rank test.
     - share within the margin: contrast is the difference, exact McNemar test, no interval.
-    - concordance: contrast is the difference with BCa interval, no p value.
+    - concordance: contrast is the difference, with BCa interval from 10 patients on, no p value.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def _concordance(
 
     totals = [unit.sum(axis=0)[None] for unit in units]
     interval = (float("nan"), float("nan"))
-    if units[0].shape[0] >= 3:
+    if units[0].shape[0] >= FEW:
         left = gap([total - unit for total, unit in zip(totals, units, strict=True)])
         interval = bca_interval(gap(totals)[0], gap([counts @ unit for unit in units]), left, confidence)[0]
     ccc = [float(ccc_of_sums(total)[0]) for total in totals]

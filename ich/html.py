@@ -16,6 +16,7 @@ from traitlets.config import Config
 
 from ich.atomic import write_text
 from ich.checklists import anchor
+from ich.tables import heading
 
 TEMPLATES = Path(__file__).with_name("templates")
 # The browser itself refuses whatever would leave the page, should a notebook's output ask for it.
@@ -147,7 +148,7 @@ def data_uri(content: bytes, kind: str) -> str:
 def _table(frame: pd.DataFrame, caption: str) -> str:
     """A table of texts as HTML; numbers are rounded to 2 decimals and stand at the right."""
     numeric = {name for name in frame.columns if all(NUMBER.fullmatch(text) for text in frame[name] if text)}
-    head = "".join(f'<th scope="col"{_side(name, numeric)}>{html.escape(_words(name))}</th>' for name in frame.columns)
+    head = "".join(f'<th scope="col"{_side(name, numeric)}>{html.escape(heading(name))}</th>' for name in frame.columns)
     rows = "".join(
         "<tr>"
         + "".join(
@@ -165,12 +166,6 @@ def _table(frame: pd.DataFrame, caption: str) -> str:
 
 def _side(name: str, numeric: set[str]) -> str:
     return ' class="number"' if name in numeric else ""
-
-
-def _words(column: str) -> str:
-    """A column's name as a heading: error_mean_ml -> error mean, ml."""
-    name, _, unit = column.rpartition("_")
-    return f"{name.replace('_', ' ')}, {unit}" if unit in ("ml", "mm") and name else column.replace("_", " ")
 
 
 def _shown(text: str, column: str, numeric: set[str]) -> str:

@@ -1,28 +1,19 @@
 """Several pairs of one patient: their differences resemble each other, so they count for less than as many patients."""
 
+import math
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.stats import nct, t
 
 from ich.pairs import Pairs, flat
 from ich.reliability import ccc_of_sums, icc_of_sums
-from ich.resampling import bca_interval, resampled_counts, share_interval
+from ich.resampling import mean_interval, share_interval
 
 FEWEST = 3  # patients that an interval over patients can be had from
 NOT_KNOWN = (float("nan"), float("nan"))
-
-
-class Resampling(NamedTuple):
-    """How a bootstrap over patients is done."""
-
-    seed: int = 0
-    n_resamples: int = 2000
-
-
-USUAL = Resampling()
 
 
 def owners(patients: ArrayLike | None, n: int) -> np.ndarray | None:
@@ -76,7 +67,6 @@ class LinkedLimits:
     loa_upper_ci: tuple[float, float]
     multiplier: float
     confidence: float
-    n_resamples: int
 
     def row(self) -> dict:
         """Flat record for a table."""
@@ -88,62 +78,76 @@ def linked_limits(
     owner: np.ndarray,
     multiplier: float = 1.96,
     confidence: float = 0.95,
-    resampling: Resampling = USUAL,
     n_missing: int = 0,
 ) -> LinkedLimits:
-    """Limits of agreement by one-way analysis of variance of the differences, with BCa intervals over patients.
+    """Limits of agreement by one-way analysis of variance of the differences.
 
     Parameters
     ----------
     differences : (n,) on any scale. owner : (n,) patient of each, 0..m - 1. n_missing : pairs without a difference.
 
-    Source: Bland & Altman, J Biopharm Stat 2007;17:571, section 3.
+    Source: Bland & Altman, J Biopharm Stat 2007;17:571, section 3. Where the variance between patients comes out
+    negative it is 0 and the variance that of all pairs, as restricted maximum likelihood has it; the mean square within
+    patients would then rest on the repeated pairs alone, which may be two. Interval of the bias: `mean_interval`. Those
+    of the limits are Carkeet's (Optom Vis Sci 2015;92:e71), with the degrees of freedom of a sum of mean squares
+    (Satterthwaite, Biometrics Bull 1946;2:110) and as many pairs as would give the mean this variance if they were
+    independent: with one pair a patient they are exact.
     """
-    counts = np.bincount(owner)
-    center = float(differences.mean())
-    shifted = differences - center
-    sums = np.bincount(owner, shifted)
-    units = np.column_stack(
-        [np.ones(counts.size), counts, counts**2, sums, np.bincount(owner, shifted**2), sums**2 / counts]
-    )
-
-    def statistics(total: np.ndarray) -> np.ndarray:
-        subjects, n, n_squared, d, dd, between_sum = total.T
-        between = (between_sum - d**2 / n) / np.maximum(subjects - 1, 1)
-        within = np.divide(dd - between_sum, n - subjects, out=np.zeros_like(n), where=n > subjects)
-        size = (n - n_squared / n) / np.maximum(subjects - 1, 1)
-        excess = np.divide(between - within, size, out=np.zeros_like(n), where=size > 0)
-        own = np.maximum(excess, 0)
-        sd = np.sqrt(np.maximum(own + within, 0))
-        bias = d / n + center
-        limits = bias - multiplier * sd, bias + multiplier * sd
-        return np.column_stack([bias, *limits, sd, np.sqrt(own), np.sqrt(np.maximum(within, 0))])
-
-    total = units.sum(axis=0)
-    estimate = statistics(total[None])[0]
-    ends = [NOT_KNOWN] * 3
-    if counts.size >= FEWEST:
-        resampled = statistics(resampled_counts(counts.size, resampling.n_resamples, resampling.seed) @ units)
-        found = bca_interval(estimate[:3], resampled[:, :3], statistics(total - units)[:, :3], confidence)
-        ends = [(float(low), float(high)) for low, high in found]
-    bias, lower, upper, sd, own, within = (float(value) for value in estimate)
+    counts, n = np.bincount(owner), differences.size
+    m = counts.size
+    bias = float(differences.mean())
+    sums = np.bincount(owner, differences - bias)
+    total_ss, between_ss = float(((differences - bias) ** 2).sum()), float((sums**2 / counts).sum())
+    between = between_ss / max(m - 1, 1)
+    within = max(total_ss - between_ss, 0.0) / (n - m) if n > m else 0.0
+    size = (n - float((counts**2).sum()) / n) / max(m - 1, 1)  # pairs of a patient, as the analysis counts them
+    own = max((between - within) / size, 0.0) if size > 0 else 0.0
+    freedom = n - 1.0
+    if own > 0:
+        parts = between / size, (1 - 1 / size) * within  # they add up to the variance
+        freedom = sum(parts) ** 2 / (parts[0] ** 2 / (m - 1) + (parts[1] ** 2 / (n - m) if n > m else 0.0))
+    else:
+        within = total_ss / (n - 1)
+    variance = own + within
+    sd = math.sqrt(variance)
+    lower_ci = upper_ci = NOT_KNOWN
+    if m >= FEWEST:
+        alone = variance * n**2 / (own * float((counts**2).sum()) + within * n) if variance > 0 else float(n)
+        inner, outer = normal_limit_factors(alone, freedom, multiplier, confidence)
+        lower_ci, upper_ci = (bias - outer * sd, bias - inner * sd), (bias + inner * sd, bias + outer * sd)
     return LinkedLimits(
-        n=differences.size, n_subjects=counts.size, n_missing=n_missing, bias=bias, bias_ci=ends[0],
-        between_sd=own, within_sd=within, sd=sd, loa_lower=lower, loa_upper=upper,
-        loa_lower_ci=ends[1], loa_upper_ci=ends[2],
-        multiplier=multiplier, confidence=confidence, n_resamples=resampling.n_resamples,
+        n=n, n_subjects=m, n_missing=n_missing, bias=bias, bias_ci=mean_interval(differences, owner, confidence),
+        between_sd=math.sqrt(own), within_sd=math.sqrt(within), sd=sd,
+        loa_lower=bias - multiplier * sd, loa_upper=bias + multiplier * sd,
+        loa_lower_ci=lower_ci, loa_upper_ci=upper_ci,
+        multiplier=multiplier, confidence=confidence,
     )  # fmt: skip
 
 
+def normal_limit_factors(n: float, freedom: float, multiplier: float, confidence: float) -> tuple[float, float]:
+    """Inner and outer distance of a limit's interval from the bias, in SD.
+
+    Parameters
+    ----------
+    n : independent pairs in the mean. freedom : degrees of freedom of the SD.
+
+    A limit is a quantile of a normal distribution, so its interval comes from the noncentral t distribution.
+    """
+    inner, outer = nct.ppf([(1 - confidence) / 2, (1 + confidence) / 2], freedom, multiplier * math.sqrt(n))
+    return float(inner) / math.sqrt(n), float(outer) / math.sqrt(n)
+
+
 def linked_intervals(
-    pairs: Pairs, owner: np.ndarray, shares: dict[str, np.ndarray], confidence: float, resampling: Resampling
+    pairs: Pairs, owner: np.ndarray, shares: dict[str, np.ndarray], confidence: float
 ) -> dict[str, tuple[float, float]]:
-    """Intervals over patients: BCa of concordance and ICC(A,1), `share_interval` of shares; ccc_ci, icc_a1_ci,
-    <share>_ci.
+    """Intervals over patients of concordance, ICC(A,1) and shares (`share_interval`); ccc_ci, icc_a1_ci, <share>_ci.
 
     Parameters
     ----------
     shares : (n,) bool of each case by name.
+
+    Those of concordance and ICC are by jackknife over patients of Fisher's z, with t.
+    Source: Feng, Baumgartner & Svetnik, Stat Med 2014;33:514, there for one pair a patient.
     """
     names = ("ccc_ci", "icc_a1_ci", *(f"{name}_ci" for name in shares))
     m = int(owner.max()) + 1
@@ -153,17 +157,19 @@ def linked_intervals(
     x, y = pairs.method - center, pairs.reference - center
     columns = [np.ones(pairs.n), x, y, x * x, y * y, x * y]
     units = np.column_stack([np.bincount(owner, column) for column in columns])
-
-    def statistics(sums: np.ndarray) -> np.ndarray:
-        return np.column_stack([ccc_of_sums(sums), icc_of_sums(sums)])
-
-    seed, n_resamples = resampling
     total = units.sum(axis=0)
-    resampled = statistics(resampled_counts(m, n_resamples, seed) @ units)
-    ends = bca_interval(statistics(total[None])[0], resampled, statistics(total - units), confidence)
-    found = [(float(low), float(high)) for low, high in ends]
-    found += [
-        share_interval(inside, owner, seed=seed, n_resamples=n_resamples, confidence=confidence)
-        for inside in shares.values()
+    found = [
+        _jackknifed(float(statistic(total[None])[0]), statistic(total - units), confidence)
+        for statistic in (ccc_of_sums, icc_of_sums)
     ]
+    found += [share_interval(inside, owner, confidence) for inside in shares.values()]
     return dict(zip(names, found, strict=True))
+
+
+def _jackknifed(value: float, left_out: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Interval of a correlation from those (m,) with one patient left out."""
+    if abs(value) > 1 - 1e-13:  # exact agreement but for rounding
+        return value, value
+    z, m = np.arctanh(np.clip(left_out, -1 + 1e-15, 1 - 1e-15)), left_out.size
+    half = float(t.ppf((1 + confidence) / 2, m - 1)) * math.sqrt((m - 1) / m * float(((z - z.mean()) ** 2).sum()))
+    return math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half)

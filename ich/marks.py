@@ -41,7 +41,7 @@ def calipers(rows: list[dict], margin_ml: float | None = None) -> dict | None:
         f"bias {interval(row, 'bias', 'bias_ci_low', 'bias_ci_high', 1)}"
         for row in rows
     ]
-    shaded = f" Shaded: ±{margin_ml:g} ml, the margin fixed before the run." if margin_ml else ""
+    shaded = f" Shaded: ±{margin_ml:g} ml, the margin." if margin_ml else ""
     return {
         "rows": drawn,
         "zero": at(0),

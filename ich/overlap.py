@@ -25,7 +25,7 @@ from ich.components import Box, bounding_box, label_components, layers_first
 from ich.scan import slice_weights_mm
 from ich.surface import Axes, Elements, area_elements, distances, voxel_elements
 
-LESION_BINS_ML = (0.0, 1.0, 5.0, 25.0, float("inf"))
+LESION_BINS_ML = (0.0, 0.1, 1.0, 5.0, 25.0, float("inf"))
 LABELS = {1: "parenchymal", 2: "ventricular", 3: "subarachnoid"}
 
 
@@ -249,9 +249,13 @@ def _lesions(reference, predicted, voxel_ml) -> dict:
     false = false[~false[:, 1].astype(bool)]
     row = _counts(lesions, false, "")
     for low, high in itertools.pairwise(LESION_BINS_ML):
-        suffix = f"_{low:g}_{high:g}ml" if np.isfinite(high) else f"_over_{low:g}ml"
-        row |= _counts(_between(lesions, low, high), _between(false, low, high), suffix)
+        row |= _counts(_between(lesions, low, high), _between(false, low, high), lesion_suffix(low, high))
     return row
+
+
+def lesion_suffix(low: float, high: float) -> str:
+    """End of the columns that count lesions from `low` to below `high` ml."""
+    return f"_{low:g}_{high:g}ml" if np.isfinite(high) else f"_over_{low:g}ml"
 
 
 def _between(lesions, low, high) -> np.ndarray:

@@ -125,7 +125,7 @@ def cases_for_margin(
     if abs(bias) + multiplier * sd >= margin:
         limit = abs(bias) + multiplier * sd
         raise ValueError(
-            f"margin: the expected limit {limit:g} is not inside {margin:g}, so no number of cases is enough"
+            f"margin: the expected limit {limit:.1f} is not inside {margin:g}, so no number of cases is enough"
         )
 
     def enough(n: int) -> bool:

@@ -5,10 +5,13 @@ Every number is read from a CSV table of the run and rounded; nothing is compute
 
 import csv
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ich.assumptions import CHECKED_FROM
+from ich.assumptions import UNCHECKED
+from ich.resampling import FEW
+from ich.strata import QUOTED_AT_ML
 
 PAPER = "Wang et al. 2019"
 METHODS = {
@@ -18,7 +21,8 @@ METHODS = {
     "second_reader_ml": "second reader",
 }
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-BOOTSTRAP = "BCa bootstrap over patients"
+FOLLOWING = ("ratio", "regression", "nonparametric")  # limits other than bias ± 1.96 SD
+INTERVALS = f"BCa bootstrap over patients, of fewer than {FEW} by t"
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ def dice_by_type(run: Path, simulated: bool = False, own: str = "network") -> Pr
         "Dice by hemorrhage type, test split" + _of(simulated),
         ("Type", "n (patients)", own.capitalize(), *(["Second reader"] if second else []), PAPER),
         tuple(cells),
-        f"Mean Dice of blood as a whole (95 % interval, {BOOTSTRAP}); n cases (of so many patients). "
+        f"Mean Dice of blood as a whole (95 % interval, {INTERVALS}); n cases (of so many patients). "
         f"{_missing(missing)}"
         f"{PAPER}: means of 162 other test cases, printed without intervals.",
     )
@@ -178,7 +182,7 @@ def error_by_group(run: Path, simulated: bool = False, own: str = "network") -> 
             )
         )
     missing = max(int(row["n_missing"]) for row in rows)
-    said = f"95 % interval of the mean: {BOOTSTRAP}. " if with_interval else ""
+    said = f"95 % interval of the mean: {INTERVALS}. " if with_interval else ""
     return PrintTable(
         "error_by_group",
         "Absolute volume error by reference volume" + _of(simulated),
@@ -199,7 +203,7 @@ def error_by_group(run: Path, simulated: bool = False, own: str = "network") -> 
 
 
 def agreement(run: Path, simulated: bool = False, own: str = "network") -> PrintTable | None:
-    """Bias, limits of agreement, concordance and share within the margin, with exact intervals."""
+    """Bias, limits of agreement, concordance and share within 5 ml, with intervals."""
     rows = [row for row in read_rows(run, "agreement") if row["stratum"] == "all"]
     if not rows:
         return None
@@ -214,14 +218,15 @@ def agreement(run: Path, simulated: bool = False, own: str = "network") -> Print
             interval(row, "loa_upper", "loa_upper_ci_low", "loa_upper_ci_high", 1),
             interval(row, "ccc", "ccc_ci_low", "ccc_ci_high", 3),
             interval(row, "within_5_ml", "within_5_ml_ci_low", "within_5_ml_ci_high", 2),
-            _quoted(row),
+            quoted_limits(row),
         )
         for row in rows
     ]
     several = any(row.get("n_patients", row["n"]) != row["n"] for row in rows)
     how = (
         "n pairs (patients); limits are bias ± 1.96 SD, the SD from an analysis of variance, as patients have several "
-        "pairs. In brackets 95 % intervals by bootstrap over patients (BCa)"
+        "pairs. In brackets 95 % intervals that allow for it: of the bias by t, of the limits by noncentral t, of the "
+        "concordance correlation (CCC) by jackknife over patients, of the share within 5 ml by Wilson"
         if several
         else "n pairs of cases; limits of agreement are bias ± 1.96 SD. In brackets 95 % intervals: of the bias by t, "
         "of the limits exact (noncentral t), of the concordance correlation (CCC) by z transformation, of the share "
@@ -239,16 +244,34 @@ def agreement(run: Path, simulated: bool = False, own: str = "network") -> Print
     )  # fmt: skip
 
 
-def _quoted(row: dict) -> str:
-    """The kind of limits to quote, with their values where the table has them."""
+def quoted_limits(row: Mapping) -> str:
+    """The limits of a row of agreement.csv that the checks speak for; "too few to check" where they cannot."""
     kind = row.get("limits_to_quote", "")
-    if kind and int(row["n"]) < CHECKED_FROM:
+    if kind == UNCHECKED:
         return "too few to check"
     if kind == "ratio":
-        return f"ratio {number(row['ratio_loa_lower'], 2)} to {number(row['ratio_loa_upper'], 2)}"
-    return {"constant": "those beside", "nonparametric": "percentiles", "regression": "along a regression"}.get(
-        kind, ""
-    )
+        return f"{_range(row, 'ratio_loa_lower', 'ratio_loa_upper', 2)} times the reference"
+    if kind == "nonparametric":
+        return f"{_range(row, 'percentile_loa_lower', 'percentile_loa_upper', 1)} ml (percentiles)"
+    if kind == "regression":
+        ends = {volume: (f"loa_lower_at_{volume}_ml", f"loa_upper_at_{volume}_ml") for volume in QUOTED_AT_ML}
+        told = {
+            volume: shown for volume, names in ends.items() if (shown := _range(row, *names, 1)) != f"{DASH} to {DASH}"
+        }
+        return "; ".join(f"{shown} ml at {volume} ml" for volume, shown in told.items()) or "along a regression"
+    return f"{_range(row, 'loa_lower', 'loa_upper', 1)} ml" if kind == "constant" else ""
+
+
+def quoted_said(rows: Mapping[str, Mapping]) -> str:
+    """The `quoted_limits` of rows of agreement.csv by name of the method; empty where constant limits suit them all."""
+    if not any(row.get("limits_to_quote") in FOLLOWING for row in rows.values()):
+        return ""
+    each = [f"{name} {shown}" for name, row in rows.items() if (shown := quoted_limits(row))]
+    return f"Limits to quote, as the same limits do not suit every volume: {'. '.join(each)}."
+
+
+def _range(row: Mapping, low: str, high: str, digits: int) -> str:
+    return f"{number(row.get(low, ''), digits)} to {number(row.get(high, ''), digits)}"
 
 
 def print_tables(run: Path, simulated: bool = False, own: str = "network") -> dict[str, PrintTable]:
@@ -269,7 +292,7 @@ def _paired(run: Path, own: str) -> str:
     first, second = method_name(row["first"], own), method_name(row["second"], own)
     return (
         f"Paired difference of the errors, {first} − {second}: "
-        f"{interval(row, 'shift_ml', 'shift_ci_low', 'shift_ci_high', 1)} ml over {row['n']} cases "
+        f"{interval(row, 'shift_ml', 'shift_ci_low', 'shift_ci_high', 1)} ml over {row['n_patients']} patients "
         "(Hodges-Lehmann, 95 % interval by signed ranks). "
     )
 

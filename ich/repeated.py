@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from ich.bland_altman import bland_altman
-from ich.linked import LinkedLimits, Resampling, linked_limits
+from ich.linked import LinkedLimits, linked_limits
 from ich.pairs import flat, numbers, pair
 
 
@@ -150,26 +150,19 @@ def linked_pairs(
     *,
     multiplier: float = 1.96,
     confidence: float = 0.95,
-    seed: int = 0,
-    n_resamples: int = 2000,
 ) -> LinkedLimits:
-    """Limits of agreement for several scans per patient, by one-way analysis of variance of the differences.
-
-    Intervals are BCa bootstrap intervals over subjects.
+    """Limits of agreement for several scans per patient: `ich.linked.linked_limits` of their differences.
 
     Raises
     ------
     ValueError : see `ich.pairs.pair`; fewer than 3 subjects, or no subject with two pairs.
-
-    Source: Bland & Altman, J Biopharm Stat 2007;17:571, section 3.
     """
     pairs = pair(method, reference)
     owner = pd.factorize(np.asarray(subjects, dtype=object)[pairs.kept])[0]
     counts = np.bincount(owner)
     if counts.size < 3 or counts.max() < 2:
         raise ValueError(f"subjects: {counts.size} with at most {counts.max()} pairs, wanted 3 or more, some with two")
-    resampling = Resampling(seed, n_resamples)
-    return linked_limits(pairs.difference, owner, multiplier, confidence, resampling, len(pairs.missing_ids))
+    return linked_limits(pairs.difference, owner, multiplier, confidence, len(pairs.missing_ids))
 
 
 def reader_pairs(table: pd.DataFrame, readers: Sequence[str], **options) -> pd.DataFrame:

@@ -6,14 +6,17 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from ich.pairs import flat, numbers
+
+FEW = 10  # patients, below which a bootstrap over them covers too little
+NOT_NEGATIVE, SHARE = (0.0, math.inf), (0.0, 1.0)  # what means of errors and of shares can be
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean over cases with a BCa bootstrap interval over patients."""
+    """Mean over cases with an interval over patients."""
 
     n: int  # cases
     n_patients: int
@@ -74,31 +77,58 @@ def wilson(count: float, n: int, confidence: float = 0.95) -> tuple[float, float
     """Interval of a proportion; NaN for n = 0. Source: Wilson, J Am Stat Assoc 1927;22:209."""
     if n == 0:
         return float("nan"), float("nan")
-    z = float(norm.ppf((1 + confidence) / 2))
+    return _wilson(count, n, float(norm.ppf((1 + confidence) / 2)))
+
+
+def _wilson(count: float, n: float, z: float) -> tuple[float, float]:
     center, spread = count + z**2 / 2, z * math.sqrt(count * (n - count) / n + z**2 / 4)
     return max(0.0, (center - spread) / (n + z**2)), min(1.0, (center + spread) / (n + z**2))
 
 
 def share_interval(
-    inside: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    seed: int = 0,
-    n_resamples: int = 2000,
-    confidence: float = 0.95,
+    inside: ArrayLike, patients: ArrayLike | None = None, confidence: float = 0.95
 ) -> tuple[float, float]:
     """Interval of the share of cases (n,) that are inside: Wilson's where each case is a patient's only one.
 
-    Where patients have several, BCa over patients, NaN below three. Resamples of patients who all have the same share,
-    such as none or all of their cases, do not vary: Wilson's interval for as many cases as there are patients.
+    Where patients have several, Wilson's of as many independent cases as would give the share its variance over
+    patients, with t in place of the normal quantile; NaN below three patients. Where that variance is zero, such as
+    with none or all of the cases inside, they are as many as there are patients.
+    Source: Rao & Scott, Biometrics 1992;48:577, for the number of cases.
     """
     found = np.asarray(inside, dtype=float)
     if patients is None:
         return wilson(found.sum(), found.size, confidence)
-    shares = pd.Series(found).groupby(np.asarray(patients, dtype=object)).mean()
-    if len(shares) == found.size or (len(shares) >= 3 and np.ptp(shares) < 1e-9):
-        return wilson(shares.sum(), len(shares), confidence)
-    return bootstrap_mean(found, patients, seed=seed, n_resamples=n_resamples, confidence=confidence).mean_ci
+    owner = pd.factorize(np.asarray(patients, dtype=object))[0]
+    m = int(owner.max(initial=-1)) + 1
+    if m == found.size:
+        return wilson(found.sum(), found.size, confidence)
+    if m < 3:
+        return float("nan"), float("nan")
+    share = float(found.mean())
+    variance = _mean_variance(found, owner)
+    if variance < 1e-12:
+        return wilson(share * m, m, confidence)
+    alone = min(share * (1 - share) / variance, found.size)
+    return _wilson(share * alone, alone, float(t.ppf((1 + confidence) / 2, m - 1)))
+
+
+def _mean_variance(values: np.ndarray, owner: np.ndarray) -> float:
+    """Variance of the mean over cases, from the sums of each patient's deviations."""
+    sums = np.bincount(owner, values - values.mean())
+    return float((sums**2).sum()) * sums.size / (sums.size - 1) / values.size**2
+
+
+def mean_interval(values: np.ndarray, owner: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """t interval of the mean over cases (n,) of patients 0..m - 1, NaN below three of them.
+
+    With one case a patient it is the usual one. Source: the linearized ratio of sums over clusters, Cochran, Sampling
+    Techniques, 3rd ed. 1977, chapter 9A.
+    """
+    m, mean = int(owner.max(initial=-1)) + 1, float(values.mean()) if values.size else float("nan")
+    if m < 3:
+        return float("nan"), float("nan")
+    half = float(t.ppf((1 + confidence) / 2, m - 1)) * math.sqrt(_mean_variance(values, owner))
+    return mean - half, mean + half
 
 
 def bootstrap_mean(
@@ -108,14 +138,18 @@ def bootstrap_mean(
     seed: int = 0,
     n_resamples: int = 2000,
     confidence: float = 0.95,
+    within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Mean:
-    """Mean over cases with a BCa interval; whole patients are resampled, since their scans resemble each
-    other.
+    """Mean over cases with a BCa interval; whole patients are resampled, since their scans resemble each other.
+
+    Of fewer than `FEW` patients it is the t interval of `mean_interval`, as resamples of so few vary too little: of 5
+    values from a beta distribution (9, 1) BCa covers 80 and t 89 % of the time, of 20 both over 91 %.
 
     Parameters
     ----------
     values : (n,) one number per case; missing ones are counted and left out.
     patients : (n,) the patient of each case; without it every case is a patient.
+    within : what a mean can be, where a t interval would reach farther.
 
     Raises
     ------
@@ -132,7 +166,10 @@ def bootstrap_mean(
     n, m = kept.size, int(owner.max(initial=-1)) + 1
     mean = float(kept.mean()) if n else float("nan")
     interval = (float("nan"), float("nan"))
-    if m >= 3:  # of two, resamples give three values
+    if m < FEW:
+        low, high = mean_interval(kept, owner, confidence)
+        interval = (max(low, within[0]), min(high, within[1])) if m >= 3 else interval
+    else:
         units = np.column_stack([np.bincount(owner, kept - mean), np.bincount(owner)])
         sums = resampled_counts(m, n_resamples, seed) @ units
         left = units.sum(axis=0) - units
@@ -150,6 +187,7 @@ def mean_by_group(
     patient: str | None = "patient_id",
     seed: int = 0,
     n_resamples: int = 2000,
+    within: tuple[float, float] = (-math.inf, math.inf),
 ) -> pd.DataFrame:
     """`bootstrap_mean` of one column per group, in order of appearance (a categorical: in its order).
 
@@ -160,7 +198,8 @@ def mean_by_group(
     rows = []
     for name, group in table.groupby(by, sort=False, observed=True):
         owners = None if patient is None else group[patient]
-        rows.append({by: name, **bootstrap_mean(group[value], owners, seed=seed, n_resamples=n_resamples).row()})
+        mean = bootstrap_mean(group[value], owners, seed=seed, n_resamples=n_resamples, within=within)
+        rows.append({by: name, **mean.row()})
     found = pd.DataFrame(rows, columns=None if rows else [by, "n"])
     if isinstance(table[by].dtype, pd.CategoricalDtype):
         order = {name: position for position, name in enumerate(table[by].cat.categories)}

@@ -14,9 +14,12 @@ from ich.bland_altman import (
     regression_limits,
 )
 from ich.comparison import equivalence, holm, inside_margins, mean_test, percent_equivalence, within_margins
-from ich.linked import USUAL, Resampling, linked_intervals, owners, per_patient
-from ich.pairs import flat, only, or_note, pair
+from ich.linked import linked_intervals, owners, per_patient
+from ich.nonparametric import nonparametric_limits
+from ich.pairs import Pairs, flat, only, or_note, pair
 from ich.reliability import concordance, correlations, intraclass
+
+QUOTED_AT_ML = (5, 30, 60)  # the smallest group of Wang 2019 and the classes of the clinic end there
 
 
 def agreement_table(
@@ -31,21 +34,21 @@ def agreement_table(
     margin_percent: float = 20.0,
     confidence: float = 0.95,
     multiplier: float = 1.96,
-    resampling: Resampling = USUAL,
 ) -> pd.DataFrame:
     """Agreement of each method with the reference, over all cases and within strata.
 
     Parameters
     ----------
     strata : columns of `table`; each of their values is a stratum, named "column: value".
-    patient : column of patients. Where some have several cases, limits come from `ich.linked`, intervals of limits,
-        concordance, ICC and shares from a bootstrap over patients, tests from the patients' means, and `note` says
-        that slope and correlations take cases as independent.
+    patient : column of patients. Where some have several cases, limits and intervals come from `ich.linked`, tests from
+        the patients' means, and `note` says that slope and correlations take cases as independent.
 
     Returns
     -------
     One row per method and stratum ("all" first): counts, bias, SD, limits with exact intervals, percent and ratio
-    limits, median difference, the limits that `ich.assumptions` speaks for, proportional bias, CCC, ICC(A,1),
+    limits, median difference, the limits that `ich.assumptions` speaks for, limits along a regression (difference =
+    regression_b0 + slope A, |residual| = regression_c0 + regression_c1 A, A the mean of both) and their values where A
+    is 5, 30 and 60 ml (empty beyond the volumes that were seen), percentiles, proportional bias, CCC, ICC(A,1),
     correlations, errors, shares within 5 ml and 20 %, TOST at the margins, `bias_p` (t test of no bias) and
     `bias_p_holm` (over the strata rows of the table). `note` says what is missing; a stratum with fewer than 3 pairs
     has its n and a note.
@@ -55,7 +58,7 @@ def agreement_table(
         for stratum, part in _strata(table, strata):
             head = {"method": method, "reference": reference, "stratum": stratum}
             row = _agreement_row(
-                part, method, reference, case, patient, margin_ml, margin_percent, confidence, multiplier, resampling
+                part, method, reference, case, patient, margin_ml, margin_percent, confidence, multiplier
             )
             rows.append(head | row)
     found = pd.DataFrame(rows)
@@ -75,9 +78,7 @@ def _strata(table: pd.DataFrame, strata: Sequence[str]) -> list[tuple[str, pd.Da
     return parts
 
 
-def _agreement_row(
-    part, method, reference, case, patient, margin_ml, margin_percent, confidence, multiplier, resampling
-) -> dict:
+def _agreement_row(part, method, reference, case, patient, margin_ml, margin_percent, confidence, multiplier) -> dict:
     for name in (method, reference, *([patient] if patient else [])):
         if name not in part:
             raise ValueError(f"no column {name}; found {', '.join(map(str, part.columns))}")
@@ -96,7 +97,7 @@ def _agreement_row(
         return row | {"note": f"{pairs.n} pairs: no limits"}
     x, y = pairs.method, pairs.reference
     notes: list[str] = []
-    options = {"patients": patients, "confidence": confidence, "multiplier": multiplier, "resampling": resampling}
+    options = {"patients": patients, "confidence": confidence, "multiplier": multiplier}
     limits = bland_altman(x, y, **options)
     names = ("bias", "bias_ci", "sd", "loa_lower", "loa_upper", "loa_lower_ci", "loa_upper_ci")
     row |= only(limits, *names)
@@ -106,19 +107,26 @@ def _agreement_row(
         found = or_note(notes, statistic, x, y, **options)
         if found is not None:
             row |= {f"{scale}_n": found.n} | {f"{scale}_{name}": value for name, value in only(found, *names).items()}
-    slope: RegressionLimits | None = or_note(notes, regression_limits, x, y, confidence=confidence)
+    slope: RegressionLimits | None = or_note(
+        notes, regression_limits, x, y, confidence=confidence, multiplier=multiplier
+    )
     if slope is not None:
         row |= {
             "slope": slope.b1,
             "slope_ci": slope.b1_ci,
             "slope_p": slope.b1_p,
             "spread_slope_p": slope.c1_p,
-        }
+            "regression_b0": slope.b0,
+            "regression_c0": slope.c0,
+            "regression_c1": slope.c1,
+        } | _limits_at(slope, pairs)
     row |= only(concordance(x, y, confidence), "ccc", "ccc_ci")
     icc = intraclass(np.column_stack([x, y]), confidence).set_index("type").loc["ICC(A,1)"]
     row |= {"icc_a1": icc["icc"], "icc_a1_ci": (icc["ci_low"], icc["ci_high"])} | correlations(pairs, notes)
     error = np.abs(pairs.difference)
     row |= {"median_difference": float(np.median(pairs.difference))}
+    percentiles = nonparametric_limits(x, y)
+    row |= {"percentile_loa_lower": percentiles.loa_lower, "percentile_loa_upper": percentiles.loa_upper}
     row |= {"limits_to_quote": limits_to_quote(assumption_checks(x, y))["limits"]}
     row |= {"mean_absolute_error": error.mean(), "median_absolute_error": float(np.median(error))}
     within = within_margins(pairs, margin_ml, margin_percent, confidence)
@@ -128,10 +136,21 @@ def _agreement_row(
     if owner is not None:
         inside = inside_margins(pairs)
         shares = {name: inside[name] for name in ("within_5_ml", "within_20_percent")}
-        row |= linked_intervals(pairs, owner, shares, confidence, resampling)
+        row |= linked_intervals(pairs, owner, shares, confidence)
         notes.append(f"slope and correlations take {pairs.n} cases of {row['n_patients']} patients as independent")
     few = alone.n < 3
     row["tost_p"] = float("nan") if few else equivalence(alone.difference, margin_ml).p
     tost_percent = None if few else percent_equivalence(alone, margin_percent)
     row["tost_percent_p"] = float("nan") if tost_percent is None else tost_percent.p
     return flat(row | {"note": "; ".join(notes)})
+
+
+def _limits_at(slope: RegressionLimits, pairs: Pairs) -> dict[str, float]:
+    """Limits along the regression at the volumes to quote; NaN where no pair is as small or as large."""
+    found = slope.at(QUOTED_AT_ML)
+    found.loc[~found["volume"].between(pairs.mean.min(), pairs.mean.max()), ["loa_lower", "loa_upper"]] = float("nan")
+    return {
+        f"{name}_at_{volume:g}_ml": float(row[name])
+        for volume, row in zip(QUOTED_AT_ML, found.to_dict("records"), strict=True)
+        for name in ("loa_lower", "loa_upper")
+    }

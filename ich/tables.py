@@ -5,6 +5,7 @@ so that case `001` stays `001`.
 """
 
 import re
+from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,7 @@ LABELS = {"parenchymal": 1, "ventricular": 2, "subarachnoid": 3}
 MAX_ID_BYTES = 200  # of a case id in UTF-8: it becomes part of a file's name
 # A spreadsheet takes a cell that starts like this for a formula; a number with a sign is none.
 FORMULA = re.compile(r"[=@\t\n]|[+-](?![\d\s.,:;%()\[\]+–-]*$)")
+ABBREVIATED = re.compile(r"\b(?:assd|ccc|hd95|hd|icc|iou|nsd|sd)\b")
 WORDS = "text-align: left; white-space: normal; max-width: 30rem"
 SPLITS = ("train", "validation", "test")
 
@@ -264,17 +266,47 @@ def _no_formula(cell: object) -> object:
     return f"'{text}" if FORMULA.match(text) else text
 
 
+def heading(column: str) -> str:
+    """A column's name as a heading: error_sd_ml -> error SD, ml."""
+    name, _, unit = column.rpartition("_")
+    said = f"{name.replace('_', ' ')}, {unit}" if unit in ("ml", "mm") and name else column.replace("_", " ")
+    return ABBREVIATED.sub(lambda found: found[0].upper(), said)
+
+
 def show(frame: pd.DataFrame, name: str, digits: int = 2) -> Styler:
-    """A table as a notebook shows it: rounded, p values to three digits, no index, the same HTML every time."""
+    """A table as a notebook shows it: rounded, p values to three digits, no index, the same HTML every time.
+
+    A value and the ends of its interval (`<name>_ci_low`, `<name>_ci_high`) share a cell; headings are words.
+    """
 
     def p_value(value) -> str:
         return "<0.001" if value < 0.001 else f"{value:.3f}"
 
-    shown = frame.style.hide().format(precision=digits, na_rep="–", escape="html").set_uuid(name)
-    shown = shown.format_index(escape="html", axis=1)
-    tested = [column for column in frame.columns if "p" in str(column).split("_")]
+    joined, told = _with_intervals(frame, digits)
+    shown = joined.style.hide().format(precision=digits, na_rep="–", escape="html").set_uuid(name)
+    headings = [heading(str(column)) + (" (95 % interval)" if column in told else "") for column in joined.columns]
+    shown = shown.relabel_index([escape(text) for text in headings], axis=1)
+    tested = [column for column in joined.columns if "p" in str(column).split("_")]
     if tested:
         shown = shown.format(dict.fromkeys(tested, p_value), subset=pd.Index(tested), na_rep="–", escape="html")
-    worded = [column for column in frame.columns if frame[column].map(lambda cell: isinstance(cell, str)).any()
-              and pd.to_numeric(frame[column], errors="coerce").isna().all()]  # fmt: skip
+    worded = [column for column in joined.columns if joined[column].map(lambda cell: isinstance(cell, str)).any()
+              and column not in told and pd.to_numeric(joined[column], errors="coerce").isna().all()]  # fmt: skip
     return shown.set_table_styles({column: [{"selector": "", "props": WORDS}] for column in worded}, overwrite=False)
+
+
+def _with_intervals(frame: pd.DataFrame, digits: int) -> tuple[pd.DataFrame, list[str]]:
+    """The table with intervals beside their values as texts, and the columns that have one."""
+    joined, told = frame.copy(), list[str]()
+    for low in [column for column in frame.columns if str(column).endswith("_ci_low")]:
+        stem, high = low.removesuffix("_ci_low"), low.replace("_ci_low", "_ci_high")
+        value = next((name for name in (stem, f"{stem}_ml") if name in frame), None)
+        if value is None or high not in frame:
+            continue
+        joined[value] = [
+            "–"
+            if pd.isna(middle)
+            else f"{middle:.{digits}f}" + (f" ({a:.{digits}f} to {b:.{digits}f})" if a == a else "")
+            for middle, a, b in zip(frame[value], frame[low], frame[high], strict=True)
+        ]
+        joined, told = joined.drop(columns=[low, high]), [*told, value]
+    return joined, told

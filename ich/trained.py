@@ -18,6 +18,7 @@ from ich.training_slices import Seen, Slices, cases_hash, load_cases, load_slice
 
 USE = "research only; not a medical device"
 NOT_TESTED = "patients, scanners and hospitals other than those of its own study"
+NOT_TESTED_SIMULATED = "any patient or real scan: its study is a simulated one"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +105,7 @@ def card_of(
         absent = [label for label in absent if label in start.card.get("absent_labels", [])]
     return {
         "trained_on": f"{before}; then on {data}" if before else data,
+        "not_tested": NOT_TESTED_SIMULATED if cases["simulated"].all() else NOT_TESTED,
         "simulated": bool(cases["simulated"].all()) and start.card.get("simulated", True),
         "absent_labels": absent,
         "recipe": vars(recipe),

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from ich.assumptions import UNCHECKED
 from ich.pairs import FEWEST
+
+MINUS = "\N{MINUS SIGN}"
 
 
 def largest_tenth(volume_ml: pd.Series) -> str:
@@ -46,7 +49,7 @@ def too_few_to_compare(cases: pd.DataFrame, volumes: Sequence[str]) -> str:
 def reference_outlines(simulated: bool) -> str:
     """Whose the reference outlines are, as far as a run knows."""
     if simulated:
-        return "Reference volumes are one reader's outlines of simulated scans, not patients."
+        return "Scans are simulated, and so are the reference and second outlines: no reader drew them."
     return "Reference outlines are taken as given; how many readers drew them is not known here."
 
 
@@ -70,3 +73,42 @@ def volumes_differ(panels: Mapping[str, Mapping], names: Mapping[str, str], kind
     ]
     cases = " ".join(filter(None, (str(max(counts)), kind, "cases")))
     return f"In {cases} the volume differs from the reference by {' and '.join(parts)}."
+
+
+def quote_said(panel: Mapping) -> str:
+    """Which limits of an `ich.agreement.panel` to quote, and why."""
+    found = panel["limits_to_quote"]
+    if found["limits"] == UNCHECKED:
+        return found["reason"]
+    return f"quote the **{found['limits']}** limits, because {found['reason']}"
+
+
+def p_said(p: float | None) -> str:
+    """A p value in a sentence."""
+    if p is None:
+        return "not known"
+    return "below 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def margin_said(panel: Mapping, name: str) -> str:
+    """Whether the mean difference, and the limits of agreement with their intervals, lie inside the margin in ml.
+
+    Parameters
+    ----------
+    panel : of `ich.agreement.panel`. name : of the method.
+    """
+    tost, margin = panel["tost"], f"±{panel['margin_ml']:g} ml"
+    if tost is None:
+        return f"For {name} there are too few patients to hold against the margin of {margin}."
+    mean = "lies inside" if tost["equivalent"] else "is not shown to lie inside"
+    said = f"For {name} the mean difference {mean} the margin of {margin} (two one-sided tests, p {p_said(tost['p'])})"
+    low, high = panel["loa_lower_ci"][0], panel["loa_upper_ci"][1]
+    if low is None or high is None:
+        return f"{said}; the limits of agreement have no intervals to hold against it."
+    inside = max(-low, high) < panel["margin_ml"]
+    ends = f"{low:.1f} to {high:.1f}".replace("-", MINUS)
+    verdict = "lie inside as well" if inside else "reach beyond"
+    return (
+        f"{said}, {'but' if tost['equivalent'] and not inside else 'and'} the limits of agreement, with their "
+        f"intervals {ends} ml, {verdict}."
+    )

@@ -95,7 +95,7 @@ def test_perfect_agreement():
     assert (found["ccc"], found["icc_a1"], found["within_5_ml"]) == (1, 1, 1)
     assert found["passing_bablok"]["slope_ci"] == [1, 1]
     assert found["tost"]["equivalent"] is True
-    assert found["limits_to_quote"]["limits"] == "constant"
+    assert found["limits_to_quote"]["limits"] == "unchecked"
 
 
 def test_constant_column_has_no_lines_and_says_so():

@@ -34,7 +34,7 @@ def test_a_volume_of_zero_rules_ratios_out():
     assert limits_to_quote(checks)["limits"] == "regression"
 
 
-@pytest.mark.parametrize(("n", "limits"), [(4, "constant"), (19, "constant"), (20, "regression")])
+@pytest.mark.parametrize(("n", "limits"), [(4, "unchecked"), (19, "unchecked"), (20, "regression")])
 def test_few_pairs_are_too_few_to_check(n, limits):
     reference = np.linspace(1, 100, n)
     method = 0.5 * reference + 10 + np.tile([0.1, -0.1], n)[:n]  # a bias that follows the volume, whatever n

@@ -201,7 +201,9 @@ def test_coverage_of_intervals_by_volume_group():
     assert found.loc["5-25", "median_width_ml"] == 4
     assert found.loc["5-25", "median_width_share"] == pytest.approx(0.3)
     # Wilson's interval of 4 in 5: Newcombe RG. Stat Med 1998;17:857, by its formula.
-    assert found.loc["all", ["ci_low", "ci_high"]].tolist() == pytest.approx([0.3755, 0.9638], abs=1e-4)
+    assert found.loc["all", ["coverage_ci_low", "coverage_ci_high"]].tolist() == pytest.approx(
+        [0.3755, 0.9638], abs=1e-4
+    )
 
 
 def test_coverage_of_patients_scanned_twice_is_no_surer_than_that_of_patients_scanned_once():
@@ -210,8 +212,8 @@ def test_coverage_of_patients_scanned_twice_is_no_surer_than_that_of_patients_sc
     twice = pd.concat([once, once])
     first, both = (interval_coverage(table).set_index("group").loc["all"] for table in (once, twice))
     assert both["coverage"] == first["coverage"] == 0.75
-    width = first["ci_high"] - first["ci_low"]
-    assert both["ci_high"] - both["ci_low"] == pytest.approx(width, rel=0.15)
+    width = first["coverage_ci_high"] - first["coverage_ci_low"]
+    assert both["coverage_ci_high"] - both["coverage_ci_low"] == pytest.approx(width, rel=0.15)
 
 
 def test_patients_who_all_have_the_same_share_are_no_certainty():

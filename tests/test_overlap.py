@@ -215,7 +215,7 @@ def test_lesions_are_counted_by_volume():
     assert (row["n_reference_lesions"], row["n_detected"], row["n_missed"], row["n_false"]) == (3, 1, 2, 1)
     assert (row["n_reference_lesions_5_25ml"], row["n_detected_5_25ml"]) == (1, 1)
     assert (row["n_reference_lesions_1_5ml"], row["n_missed_1_5ml"]) == (1, 1)
-    assert (row["n_missed_0_1ml"], row["n_false_0_1ml"]) == (1, 1)
+    assert (row["n_missed_0_0.1ml"], row["n_false_0_0.1ml"], row["n_missed_0.1_1ml"]) == (1, 1, 0)
     assert row["n_reference_lesions_over_25ml"] == 0
 
 

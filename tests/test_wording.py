@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from ich.agreement import panel
-from ich.wording import case_ids, largest_tenth, reference_outlines, too_few_to_compare, volumes_differ
+from ich.agreement import agreement_table, panel
+from ich.bland_altman import regression_limits
+from ich.print_tables import quoted_limits, quoted_said
+from ich.wording import case_ids, largest_tenth, margin_said, reference_outlines, too_few_to_compare, volumes_differ
 
 NAMES = {"network_ml": "the predictions", "abc2_ml": "ABC/2"}
 
@@ -46,7 +48,7 @@ def test_ids_are_called_what_they_are():
 
 
 def test_readers_are_counted_only_where_they_are_known():
-    assert "one reader's" in reference_outlines(simulated=True)
+    assert "no reader drew them" in reference_outlines(simulated=True)
     assert "one reader" not in reference_outlines(simulated=False)
     assert "not known" in reference_outlines(simulated=False)
 
@@ -57,3 +59,42 @@ def test_volumes_are_compared_in_three_cases_or_not_at_all():
     said = too_few_to_compare(cases.assign(network_ml=[1.0, None, 1.0, None]), ["network_ml", "abc2_ml"])
     assert "at least 3 cases" in said
     assert "1 can be compared" in said
+
+
+def test_a_margin_is_kept_by_the_mean_and_not_by_single_cases():
+    random = np.random.default_rng(3)
+    truth = random.uniform(5, 60, 40)
+    table = pd.DataFrame(
+        {"reference": truth, "near": truth + random.normal(0, 1, 40), "far": truth + random.normal(0, 4, 40)}
+    )
+    near, far = (margin_said(panel(table, name, "reference"), name) for name in ("near", "far"))
+    assert "the mean difference lies inside the margin of ±5 ml" in near
+    assert near.endswith("lie inside as well.")
+    assert "lies inside" in far
+    assert ", but the limits of agreement" in far
+    assert far.endswith("reach beyond.")
+
+
+def test_the_limits_to_quote_are_given_in_numbers(tmp_path):
+    random = np.random.default_rng(1)
+    truth = np.geomspace(3, 100, 60)
+    table = pd.DataFrame({"reference": truth, "ratio": truth * np.exp(random.normal(0.1, 0.2, 60))})
+    row = agreement_table(table, "reference", ["ratio"]).iloc[0].to_dict()
+    logs = np.log(table["ratio"] / truth)
+    low, high = (np.exp(logs.mean() + sign * 1.96 * logs.std()) for sign in (-1, 1))
+    assert quoted_limits(row) == f"{low:.2f} to {high:.2f} times the reference"
+    assert quoted_said({"ABC/2": row}).endswith(f"ABC/2 {low:.2f} to {high:.2f} times the reference.")
+    steady = {"limits_to_quote": "constant", "loa_lower": -2.04, "loa_upper": 3}
+    assert quoted_limits(steady) == "−2.0 to 3.0 ml"
+    assert quoted_said({"a": steady}) == ""
+
+
+def test_limits_along_a_regression_are_told_where_there_are_cases():
+    random = np.random.default_rng(5)
+    truth = np.linspace(15, 50, 80)
+    table = pd.DataFrame({"reference": truth, "method": truth * 1.1 - 8 + random.normal(0, 1, 80) * truth / 10})
+    row = agreement_table(table, "reference", ["method"]).iloc[0].to_dict()
+    ends = regression_limits(table["method"], truth).at([30]).iloc[0]
+    assert quoted_limits(row | {"limits_to_quote": "regression"}) == (
+        f"{ends['loa_lower']:.1f} to {ends['loa_upper']:.1f} ml at 30 ml".replace("-", "−")
+    )
