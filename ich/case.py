@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from ich import figures
 from ich.abc2 import ABC2, RULE, abc2_variants
@@ -278,16 +277,11 @@ def _gallery(scan: Scan, prediction: Prediction) -> str:
     )
     shape = Figure(figsize=(7, 2.4), layout="constrained")
     figures.draw_surface(prediction.labels, scan.grid, list(shape.subplots(1, 3)), LABELS)
-    colors = {name: look[0] for name, look in figures.outline_looks(masks).items()}
-    shape.legend(
-        handles=[Patch(color=color, label=name) for name, color in colors.items()],
-        loc="outside lower left", ncols=len(colors), frameon=False, fontsize=7,
-    )  # fmt: skip
     return f"""<h2>Slices with blood</h2>
 <figure><img src='{figure_data_uri(slices)}' alt='Slices with blood and its outline'></figure>
 <h2>Shape</h2>
 <figure><img src='{figure_data_uri(shape)}' alt='Surface of the blood from the front, from the left and from above'>
-<figcaption>Smoothed and interpolated between slices, for looking at only. The bar is 20 mm.</figcaption></figure>"""
+<figcaption>Smoothed and interpolated between slices, for looking at only.</figcaption></figure>"""
 
 
 def _page(found: Case) -> str:

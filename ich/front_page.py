@@ -298,6 +298,7 @@ def _limits(run: Path, said: dict, own: str, agreed: bool) -> list[str]:
             f"Differences change with the volume ({'; '.join(growing)}): one pair of limits in ml is too wide for "
             "small hematomas and too narrow for large ones; 04 gives limits that follow the volume."
         )
+    found += _misses(run, own)
     if (run / "tables" / "training.csv").is_file():
         found.append("One training on one split: another seed or another hospital will give other numbers.")
     if own != "network":
@@ -305,6 +306,22 @@ def _limits(run: Path, said: dict, own: str, agreed: bool) -> list[str]:
     if dice_rows(run) or agreed:
         found.append(f"{PAPER} studied other patients, scanners and readers: beside this run, not against it.")
     return found
+
+
+def _misses(run: Path, own: str) -> list[str]:
+    """Labels missed, and labels marked in cases whose reference has none."""
+    rows = [row for row in read_rows(run, "by_label") if row["reader"] == "network" and row["label"] != "blood"]
+    missed = [
+        f"{row['label']} in {row['n_missed']} of {row['n_with']}" for row in rows if row["n_missed"] not in ("0", "")
+    ]
+    false = [
+        f"{row['label']} in {row['n_false']} of {row['n_without']} (median {number(row['false_median_ml'], 2)}, at most "
+        f"{number(row['false_max_ml'], 1)} ml)"
+        for row in rows
+        if row["n_false"] not in ("0", "")
+    ]
+    told = [(missed, "misses in cases that have it"), (false, "marks in cases whose reference has none of it")]
+    return [f"What the {own} {what}: {'; '.join(each)}." for each, what in told if each]
 
 
 def _left_out(manifest: dict, shown: dict, agreed: bool, cases: list) -> list[tuple[str, str]]:

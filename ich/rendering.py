@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.patches import Patch
 from scipy import ndimage
 
 from ich.canvas import set_title
@@ -15,6 +16,7 @@ from ich.slice_figures import outline_looks
 # Which axis of (I, J, K) is looked along, from its far end or not, and which way up the picture is.
 VIEWS = {"from the front": (1, False), "from the left": (0, True), "from above": (2, True)}
 STEP_MM = 0.7
+BAR_MM = 20
 
 
 def isotropic(labels: np.ndarray, grid: Grid, step_mm: float = STEP_MM) -> np.ndarray:
@@ -75,9 +77,19 @@ def draw_surface(
     """Draw the lesion on three axes, one for each of `VIEWS`; `names` is label name -> number."""
     cubes = isotropic(labels, grid)
     colors = {number: look[0] for number, look in zip(names.values(), outline_looks(names).values(), strict=True)}
-    for ax, (title, (axis, reverse)) in zip(axes, VIEWS.items(), strict=True):
-        picture = shaded(cubes, axis, reverse, colors).swapaxes(0, 1)
+    pictures = [shaded(cubes, axis, reverse, colors).swapaxes(0, 1) for axis, reverse in VIEWS.values()]
+    tall, wide = (max(picture.shape[side] for picture in pictures) for side in (0, 1))  # one scale for the three
+    for ax, picture, (title, (axis, _)) in zip(axes, pictures, VIEWS.items(), strict=True):
         ax.imshow(picture, origin="upper" if axis == 2 else "lower", interpolation="bilinear")
+        (low, high), (left, right) = (
+            (has / 2 - span / 2, has / 2 + span / 2) for has, span in zip(picture.shape, (tall, wide), strict=False)
+        )
+        ax.set(xlim=(left, right), ylim=(high, low) if axis == 2 else (low, high))
         set_title(ax, title, simulated)
         ax.set_axis_off()
-        ax.plot([2, 2 + 20 / STEP_MM], [1, 1] if axis != 2 else [picture.shape[0] - 2] * 2, color="black", linewidth=2)
+        at = high - 1 if axis == 2 else low + 1
+        ax.plot([left + 2, left + 2 + BAR_MM / STEP_MM], [at, at], color="black", linewidth=2)
+        ax.annotate(f"{BAR_MM} mm", (left + 2, at), xytext=(0, 3), textcoords="offset points", fontsize=6.5)
+    present = {name: colors[number] for name, number in names.items() if (labels == number).any()}
+    handles = [Patch(color=color, label=name) for name, color in present.items()]
+    axes[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0)

@@ -243,3 +243,18 @@ def test_a_report_brings_its_documents_and_every_link_of_the_page_leads_somewher
     assert {"report.pdf", "checklists.html", "../tables/agreement.docx", "../tables/table1.tex"} <= addresses
     assert [address for address in addresses if not (index.parent / address).is_file()] == []
     assert str(run) not in index.read_text()
+
+
+def test_misses_and_false_alarms_are_limits(demo):
+    run, manifest = demo
+    rows = [
+        ("network", "blood", 45, 1, 0, 0, "", ""),
+        ("network", "ventricular", 12, 0, 33, 4, 0.021, 1.04),
+        ("network", "subarachnoid", 9, 2, 36, 0, "", ""),
+        ("second_reader", "subarachnoid", 9, 9, 36, 36, 1, 1),
+    ]
+    names = ["reader", "label", "n_with", "n_missed", "n_without", "n_false", "false_median_ml", "false_max_ml"]
+    pd.DataFrame(rows, columns=names).to_csv(run / "tables" / "by_label.csv", index=False)
+    text = words(index_html(run, manifest))
+    assert "misses in cases that have it: subarachnoid in 2 of 9." in text
+    assert "has none of it: ventricular in 4 of 33 (median 0.02, at most 1.0 ml)." in text

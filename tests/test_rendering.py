@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from ich.figures import draw_surface
 from ich.grid import Grid
-from ich.rendering import isotropic, shaded
+from ich.rendering import STEP_MM, isotropic, shaded
 from ich.tables import LABELS
 
 
@@ -47,3 +47,7 @@ def test_three_views_are_drawn(ball):
     draw_surface(labels, grid, list(axes), LABELS)
     titles = [ax.get_title(loc="left") or ax.get_title() for ax in axes]
     assert titles == ["from the front", "from the left", "from above"]
+    assert len({round(float(np.ptp(ax.get_xlim())), 6) for ax in axes}) == 1  # one scale
+    bar = axes[0].lines[0].get_xdata()
+    assert np.ptp(bar) * STEP_MM == pytest.approx(20)
+    assert [text.get_text() for text in axes[-1].get_legend().get_texts()] == ["parenchymal", "ventricular"]
