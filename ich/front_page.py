@@ -315,8 +315,8 @@ def _misses(run: Path, own: str) -> list[str]:
         f"{row['label']} in {row['n_missed']} of {row['n_with']}" for row in rows if row["n_missed"] not in ("0", "")
     ]
     false = [
-        f"{row['label']} in {row['n_false']} of {row['n_without']} (median {number(row['false_median_ml'], 2)}, at most "
-        f"{number(row['false_max_ml'], 1)} ml)"
+        f"{row['label']} in {row['n_false']} of {row['n_without']} (median {number(row['false_median_ml'], 2)}, at "
+        f"most {number(row['false_max_ml'], 1)} ml)"
         for row in rows
         if row["n_false"] not in ("0", "")
     ]
