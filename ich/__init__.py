@@ -44,7 +44,8 @@ Modules, each importing only from those before it:
 - overlap: agreement of two masks
 - measure: files to tables
 - pairs: paired readings, checked
-- resampling: bootstrap over patients
+- variance: parts of a variance, between and within patients
+- resampling: intervals of means and shares
 - reliability: concordance and intraclass correlation
 - linked: several pairs of one patient
 - bland_altman: limits of agreement
@@ -105,6 +106,7 @@ Modules, each importing only from those before it:
 - marks: where numbers lie on a page's scales
 - three_cases: best, middle and worst case
 - html: notebooks to HTML
+- limitations: what a run knows of its limits
 - front_page: a run's first page
 - pdf: a page as PDF
 - compare: several runs on the cases they share

@@ -10,6 +10,17 @@ from ich.resampling import share_interval
 MEDIANS = ("sensitivity", "precision", "hd95_mm", "assd_mm", "nsd_2mm")
 
 
+def typed(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The rows to tell labels by: of blood alone for readers whose masks, or references, name no type.
+
+    Label 1 alone names none: binary masks have it.
+    """
+    other = ~metrics["label"].isin(["blood", "parenchymal"])
+    reference = bool((metrics.loc[other, "reference_ml"] > 0).any())
+    named = {reader for reader, part in metrics[other].groupby("reader") if (part["predicted_ml"] > 0).any()}
+    return metrics[(metrics["label"] == "blood") | (reference & metrics["reader"].isin(named))]
+
+
 def overlap_by_label(metrics: pd.DataFrame) -> pd.DataFrame:
     """Overlap of each reader by label, over the cases in which the reference has it; missed ones count as Dice 0.
 

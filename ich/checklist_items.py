@@ -175,7 +175,7 @@ BLAND_ALTMAN = (
     Item(
         9,
         "intervals of the limits",
-        "exact (Carkeet 2015), wider where patients have several scans",
+        "exact (Carkeet 2015), allowing for several scans of a patient",
         AGREEMENT,
         "Bland-Altman",
     ),
@@ -183,9 +183,10 @@ BLAND_ALTMAN = (
     Item(
         11,
         "variance between and within subjects, or intervals that heed the structure",
-        "limits from an analysis of variance, every interval over patients",
+        "limits from an analysis of variance, intervals over patients; lines and volume classes take cases as apart",
         AGREEMENT,
         "Agreement table",
+        partly=True,
     ),
     Item(12, "software", "packages with versions", "index", "more"),
     Item(13, "assumptions on the distribution", "tested", AGREEMENT, "Which limits to quote"),

@@ -225,8 +225,8 @@ def _agreement(found: Comparison) -> PrintTable:
         "Difference from the reference volume, shared cases" + _of(found),
         ("Run", "n", "Bias, ml", "SD, ml", "Lower limit, ml", "Upper limit, ml", "Absolute error, ml"),
         rows,
-        "Difference = run − reference. In brackets 95 % intervals: of the bias by t, of the limits of agreement exact "
-        f"(noncentral t), of the mean absolute error {INTERVALS}.",
+        "Difference = run − reference. In brackets 95 % intervals, which allow for several scans of a patient: of the "
+        f"bias by t, of the limits of agreement by noncentral t, of the mean absolute error {INTERVALS}.",
     )
 
 

@@ -127,6 +127,10 @@ class Shift:
     p: float  # 1 where every difference is zero
     exact: bool  # interval from the counted distribution
 
+    def reached_ci(self, confidence: float) -> tuple[float, float]:
+        """`shift_ci`; NaN where so few differences do not reach the confidence (of 0.95 six do)."""
+        return self.shift_ci if self.confidence_reached >= confidence - 1e-9 else (float("nan"), float("nan"))
+
     def row(self) -> dict:
         """Flat record for a table."""
         return flat(asdict(self))
@@ -191,7 +195,8 @@ def paired_absolute_errors(
     -------
     One row per group, then "all": group, first, second, n, n_patients, n_missing, first_mean_ml, second_mean_ml,
     shift_ml (Hodges-Lehmann, error of first minus error of second: negative favors first; of the patients' mean
-    differences, where the table names patients), shift_ci_low, shift_ci_high, confidence_reached, p (Wilcoxon
+    differences, where the table names patients), shift_ci_low, shift_ci_high (empty where n is too small for the
+    confidence), confidence_reached, p (Wilcoxon
     signed-rank), p_holm (over the groups; "all" stands alone).
     A group without cases has n = 0 and empty numbers.
     """
@@ -210,11 +215,8 @@ def paired_absolute_errors(
         row |= {"first_mean_ml": both[first].mean(), "second_mean_ml": both[second].mean()}
         if len(both):
             found = hodges_lehmann(gain, confidence)
-            row |= {
-                "shift_ml": found.shift,
-                "shift_ci_low": found.shift_ci[0],
-                "shift_ci_high": found.shift_ci[1],
-            }
+            low, high = found.reached_ci(confidence)
+            row |= {"shift_ml": found.shift, "shift_ci_low": low, "shift_ci_high": high}
             row |= {"confidence_reached": found.confidence_reached, "p": found.p}
         else:
             nothing = ("shift_ml", "shift_ci_low", "shift_ci_high", "confidence_reached", "p")

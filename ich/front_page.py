@@ -17,9 +17,9 @@ from ich import tables
 from ich.checklists import ANSWERED, CHECKLISTS, OPEN, PARTLY
 from ich.cohort import flow
 from ich.html import IMAGES, TEMPLATES, data_uri, page, provenance, use_notice
+from ich.limitations import limits_of
 from ich.marks import calipers, mark
 from ich.print_tables import (
-    PAPER,
     dice_rows,
     interval,
     method_name,
@@ -30,7 +30,6 @@ from ich.print_tables import (
 )
 from ich.three_cases import RANKS
 
-FEW = 10  # cases; intervals of a smaller group are wide or missing
 FIRST = ("network_ml", "abc2_ml")  # the methods of the answer
 SECTIONS = {  # what a page may lack, the notebook that would have made it
     "Table 1": "01_cohort",
@@ -76,14 +75,14 @@ def index_html(run: Path, manifest: dict, *, pdf: bool = False) -> str:
         "answer": _answer(run, agreed, simulated, own) or said.get("answer", ""),
         "paired": _paired(run, own),
         "quoted": quoted_said({method_name(name, own): agreed[name] for name in FIRST if name in agreed}),
-        "margin": " ".join(said.get("margin", [])),
+        "margin": " ".join(text for method, text in said.get("margin", {}).items() if method in agreed),
         "calipers": calipers([row | {"name": method_name(m, own)} for m, row in agreed.items()], _margin(manifest)),
         "flow": _flow(run),
         "tables": {name: shown.get(name) for name in ("table1", "dice_by_type", "error_by_group", "agreement")},
         "marks": {"dice_by_type": _dice_marks(run), "error_by_group": _error_marks(run)},
         "figures": {"bland_altman": figures.get("bland_altman")},
         "cases": cases,
-        "limits": _limits(run, said, own, bool(agreed)),
+        "limits": limits_of(run, said, own, bool(agreed)),
         "left_out": _left_out(manifest, shown, bool(agreed), cases),
         "more": _more(run, manifest, pdf),
         "provenance": Markup(provenance(manifest)),
@@ -273,55 +272,6 @@ def _error_marks(run: Path) -> dict | None:
         for row in rows
     ]
     return {"heading": f"0 to {top:.0f} ml; ◇ Wang et al. 2019", "rows": drawn}
-
-
-def _limits(run: Path, said: dict, own: str, agreed: bool) -> list[str]:
-    given = said.get("limits") or []
-    found = [given] if isinstance(given, str) else list(given)
-    small = [
-        f"{row['group']} ml ({row['n']})"
-        for row in read_rows(run, "error_by_group")
-        if row["method"] == read_rows(run, "error_by_group")[0]["method"]
-        and row["group"] != "all"
-        and int(row["n"]) < FEW
-    ]
-    small += [f"{row['hemorrhage_type']} ({row['n']})" for row in dice_rows(run) if int(row["n"]) < FEW]
-    if small:
-        found.append(f"Groups of fewer than {FEW} cases tell little: {', '.join(small)}.")
-    growing = [
-        own if row["method"] == "network" else row["method"]
-        for row in read_rows(run, "assumption_checks")
-        if row["scale"] == "ml" and min(float(row[key] or 1) for key in ("proportional_bias_p", "spread_p")) < 0.05
-    ]
-    if growing:
-        found.append(
-            f"Differences change with the volume ({'; '.join(growing)}): one pair of limits in ml is too wide for "
-            "small hematomas and too narrow for large ones; 04 gives limits that follow the volume."
-        )
-    found += _misses(run, own)
-    if (run / "tables" / "training.csv").is_file():
-        found.append("One training on one split: another seed or another hospital will give other numbers.")
-    if own != "network":
-        found.append("The predictions were made elsewhere; notebooks, figures and CSV tables call them network.")
-    if dice_rows(run) or agreed:
-        found.append(f"{PAPER} studied other patients, scanners and readers: beside this run, not against it.")
-    return found
-
-
-def _misses(run: Path, own: str) -> list[str]:
-    """Labels missed, and labels marked in cases whose reference has none."""
-    rows = [row for row in read_rows(run, "by_label") if row["reader"] == "network" and row["label"] != "blood"]
-    missed = [
-        f"{row['label']} in {row['n_missed']} of {row['n_with']}" for row in rows if row["n_missed"] not in ("0", "")
-    ]
-    false = [
-        f"{row['label']} in {row['n_false']} of {row['n_without']} (median {number(row['false_median_ml'], 2)}, at "
-        f"most {number(row['false_max_ml'], 1)} ml)"
-        for row in rows
-        if row["n_false"] not in ("0", "")
-    ]
-    told = [(missed, "misses in cases that have it"), (false, "marks in cases whose reference has none of it")]
-    return [f"What the {own} {what}: {'; '.join(each)}." for each, what in told if each]
 
 
 def _left_out(manifest: dict, shown: dict, agreed: bool, cases: list) -> list[tuple[str, str]]:

@@ -39,7 +39,7 @@ def compare_methods(
 
     - bias, ml: contrast is the difference first - second, paired t test.
     - SD of the errors, ml: contrast is the ratio first / second, Pitman-Morgan test.
-    - absolute error, ml: means; contrast is the Hodges-Lehmann shift, Wilcoxon signed-rank test.
+    - absolute error, ml: means; contrast is the Hodges-Lehmann shift (interval from 6 on), Wilcoxon signed-rank test.
     - share within the margin: contrast is the difference, exact McNemar test, no interval.
     - concordance: contrast is the difference, with BCa interval from 10 patients on, no p value.
 
@@ -121,9 +121,8 @@ def _spread(first: np.ndarray, second: np.ndarray, confidence: float) -> dict:
 
 def _absolute(first: np.ndarray, second: np.ndarray, confidence: float) -> dict:
     found = hodges_lehmann(first - second, confidence)
-    return _row(
-        "absolute error, ml", first.mean(), second.mean(), found.shift, found.shift_ci, found.p, "Wilcoxon signed-rank"
-    )
+    ends = found.reached_ci(confidence)
+    return _row("absolute error, ml", first.mean(), second.mean(), found.shift, ends, found.p, "Wilcoxon signed-rank")
 
 
 def _within(first: np.ndarray, second: np.ndarray, margin_ml: float) -> dict:

@@ -8,9 +8,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import nct, t
 
-from ich.pairs import Pairs, flat
+from ich.pairs import Pairs, flat, varies
 from ich.reliability import ccc_of_sums, icc_of_sums
 from ich.resampling import mean_interval, share_interval
+from ich.variance import by_patient
 
 FEWEST = 3  # patients that an interval over patients can be had from
 NOT_KNOWN = (float("nan"), float("nan"))
@@ -86,38 +87,20 @@ def linked_limits(
     ----------
     differences : (n,) on any scale. owner : (n,) patient of each, 0..m - 1. n_missing : pairs without a difference.
 
-    Source: Bland & Altman, J Biopharm Stat 2007;17:571, section 3. Where the variance between patients comes out
-    negative it is 0 and the variance that of all pairs, as restricted maximum likelihood has it; the mean square within
-    patients would then rest on the repeated pairs alone, which may be two. Interval of the bias: `mean_interval`. Those
-    of the limits are Carkeet's (Optom Vis Sci 2015;92:e71), with the degrees of freedom of a sum of mean squares
-    (Satterthwaite, Biometrics Bull 1946;2:110) and as many pairs as would give the mean this variance if they were
-    independent: with one pair a patient they are exact.
+    Source: Bland & Altman, J Biopharm Stat 2007;17:571, section 3, see `ich.variance`. The bias has a t interval; those
+    of the limits are Carkeet's (Optom Vis Sci 2015;92:e71), with the degrees of freedom of the analysis and as many
+    pairs as are independent: with one pair a patient they are exact.
     """
-    counts, n = np.bincount(owner), differences.size
-    m = counts.size
-    bias = float(differences.mean())
-    sums = np.bincount(owner, differences - bias)
-    total_ss, between_ss = float(((differences - bias) ** 2).sum()), float((sums**2 / counts).sum())
-    between = between_ss / max(m - 1, 1)
-    within = max(total_ss - between_ss, 0.0) / (n - m) if n > m else 0.0
-    size = (n - float((counts**2).sum()) / n) / max(m - 1, 1)  # pairs of a patient, as the analysis counts them
-    own = max((between - within) / size, 0.0) if size > 0 else 0.0
-    freedom = n - 1.0
-    if own > 0:
-        parts = between / size, (1 - 1 / size) * within  # they add up to the variance
-        freedom = sum(parts) ** 2 / (parts[0] ** 2 / (m - 1) + (parts[1] ** 2 / (n - m) if n > m else 0.0))
-    else:
-        within = total_ss / (n - 1)
-    variance = own + within
-    sd = math.sqrt(variance)
+    found = by_patient(differences, owner)
+    m, bias, sd = found.n_patients, found.mean, math.sqrt(found.total)
     lower_ci = upper_ci = NOT_KNOWN
     if m >= FEWEST:
-        alone = variance * n**2 / (own * float((counts**2).sum()) + within * n) if variance > 0 else float(n)
-        inner, outer = normal_limit_factors(alone, freedom, multiplier, confidence)
+        inner, outer = normal_limit_factors(found.independent, found.freedom, multiplier, confidence)
         lower_ci, upper_ci = (bias - outer * sd, bias - inner * sd), (bias + inner * sd, bias + outer * sd)
     return LinkedLimits(
-        n=n, n_subjects=m, n_missing=n_missing, bias=bias, bias_ci=mean_interval(differences, owner, confidence),
-        between_sd=math.sqrt(own), within_sd=math.sqrt(within), sd=sd,
+        n=differences.size, n_subjects=m, n_missing=n_missing,
+        bias=bias, bias_ci=mean_interval(differences, owner, confidence),
+        between_sd=math.sqrt(found.own), within_sd=math.sqrt(found.within), sd=sd,
         loa_lower=bias - multiplier * sd, loa_upper=bias + multiplier * sd,
         loa_lower_ci=lower_ci, loa_upper_ci=upper_ci,
         multiplier=multiplier, confidence=confidence,
@@ -158,8 +141,11 @@ def linked_intervals(
     columns = [np.ones(pairs.n), x, y, x * x, y * y, x * y]
     units = np.column_stack([np.bincount(owner, column) for column in columns])
     total = units.sum(axis=0)
+    defined = varies(x, pairs.method) and varies(y, pairs.reference)
     found = [
-        _jackknifed(float(statistic(total[None])[0]), statistic(total - units), confidence)
+        NOT_KNOWN
+        if not defined
+        else _jackknifed(float(statistic(total[None])[0]), statistic(total - units), confidence)
         for statistic in (ccc_of_sums, icc_of_sums)
     ]
     found += [share_interval(inside, owner, confidence) for inside in shares.values()]
@@ -168,8 +154,10 @@ def linked_intervals(
 
 def _jackknifed(value: float, left_out: np.ndarray, confidence: float) -> tuple[float, float]:
     """Interval of a correlation from those (m,) with one patient left out."""
-    if abs(value) > 1 - 1e-13:  # exact agreement but for rounding
+    if value > 1 - 1e-13:  # exact agreement but for rounding
         return value, value
+    if value < -1 + 1e-13:
+        return NOT_KNOWN
     z, m = np.arctanh(np.clip(left_out, -1 + 1e-15, 1 - 1e-15)), left_out.size
     half = float(t.ppf((1 + confidence) / 2, m - 1)) * math.sqrt((m - 1) / m * float(((z - z.mean()) ** 2).sum()))
     return math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half)

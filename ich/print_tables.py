@@ -218,7 +218,6 @@ def agreement(run: Path, simulated: bool = False, own: str = "network") -> Print
             interval(row, "loa_upper", "loa_upper_ci_low", "loa_upper_ci_high", 1),
             interval(row, "ccc", "ccc_ci_low", "ccc_ci_high", 3),
             interval(row, "within_5_ml", "within_5_ml_ci_low", "within_5_ml_ci_high", 2),
-            quoted_limits(row),
         )
         for row in rows
     ]
@@ -236,12 +235,20 @@ def agreement(run: Path, simulated: bool = False, own: str = "network") -> Print
     return PrintTable(
         "agreement",
         "Agreement with the reference volume" + _of(simulated),
-        ("Method", "n", "Bias, ml", "Median, ml", "SD, ml", "Lower limit, ml", "Upper limit, ml", "CCC", "Within 5 ml",
-         "Limits to quote"),
+        ("Method", "n", "Bias, ml", "Median, ml", "SD, ml", "Lower limit, ml", "Upper limit, ml", "CCC", "Within 5 ml"),
         tuple(cells),
-        f"Difference = method − reference; {how}. The last column gives the limits that the checks of normality and of "
-        f"trends with the volume speak for. {_missing(missing)}".strip(),
+        f"Difference = method − reference; {how}. {_checked(rows, own)} {_missing(missing)}".strip(),
     )  # fmt: skip
+
+
+def _checked(rows: list[dict[str, str]], own: str) -> str:
+    """What the checks of normality and of trends with the volume say of the limits."""
+    if not any(row.get("limits_to_quote") for row in rows):
+        return ""
+    if all(row["limits_to_quote"] == UNCHECKED for row in rows):
+        return "The pairs are too few to check which limits suit."
+    said = quoted_said({method_name(row["method"], own): row for row in rows})
+    return said or "The checks speak for these limits."
 
 
 def quoted_limits(row: Mapping) -> str:
@@ -267,7 +274,9 @@ def quoted_said(rows: Mapping[str, Mapping]) -> str:
     if not any(row.get("limits_to_quote") in FOLLOWING for row in rows.values()):
         return ""
     each = [f"{name} {shown}" for name, row in rows.items() if (shown := quoted_limits(row))]
-    return f"Limits to quote, as the same limits do not suit every volume: {'. '.join(each)}."
+    follow = any(row.get("limits_to_quote") in ("ratio", "regression") for row in rows.values())
+    why = "the same limits do not suit every volume" if follow else "differences are not normal"
+    return f"Limits to quote, as {why}: {'. '.join(each)}."
 
 
 def _range(row: Mapping, low: str, high: str, digits: int) -> str:

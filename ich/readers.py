@@ -10,7 +10,8 @@ from itertools import combinations
 import pandas as pd
 
 from ich.agreement import bland_altman, intraclass, repeatability
-from ich.pairs import FEWEST
+from ich.linked import linked_intervals, owners
+from ich.pairs import FEWEST, pair
 
 UNBLINDED = ", not blinded"
 COLUMNS = ["kind", "first", "second", "n", "bias", "bias_ci_low", "bias_ci_high", "sd", "loa_lower", "loa_upper",
@@ -60,7 +61,7 @@ def reader_agreement(cases: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFram
 
     Parameters
     ----------
-    cases : case_id, reference_ml, abc2_kothari_ml. readings : readers.csv.
+    cases : case_id, reference_ml, abc2_kothari_ml, and patient_id where patients have several. readings : readers.csv.
 
     Returns
     -------
@@ -75,7 +76,8 @@ def reader_agreement(cases: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFram
         return pd.DataFrame(columns=COLUMNS)
     wide = own.set_index(["case_id", "reader", "reading"])["abc2_ml"].unstack(["reader", "reading"])  # noqa: PD010
     known = cases.set_index("case_id").loc[wide.index]
-    rows = [_row(*pair) for pair in _pairs(wide, known)]
+    patients = known.get("patient_id")
+    rows = [_row(*pair, patients) for pair in _pairs(wide, known)]
     first = pd.DataFrame(wide.xs(1, axis=1, level="reading"))
     complete = first.dropna()
     if first.shape[1] > 2 and len(complete) >= FEWEST:
@@ -99,14 +101,18 @@ def _pairs(wide: pd.DataFrame, known: pd.DataFrame) -> Iterator[tuple[str, str, 
             yield "same reader", f"{name}, second reading", f"{name}, first reading", wide[name, 2], wide[name, 1]
 
 
-def _row(kind: str, first: str, second: str, a: pd.Series, b: pd.Series) -> dict:
+def _row(kind: str, first: str, second: str, a: pd.Series, b: pd.Series, patients: pd.Series | None) -> dict:
     both = pd.DataFrame({"a": a, "b": b}).dropna()
     row = {"kind": kind, "first": first, "second": second, "n": len(both)}
     if len(both) < FEWEST:
         return row | {"note": f"{len(both)} shared cases, wanted at least {FEWEST}"}
-    found = bland_altman(both["a"], both["b"])
+    whose = None if patients is None else patients.loc[both.index]
+    found = bland_altman(both["a"], both["b"], patients=whose)
     row |= {"bias": found.bias, "bias_ci_low": found.bias_ci[0], "bias_ci_high": found.bias_ci[1], "sd": found.sd,
             "loa_lower": found.loa_lower, "loa_upper": found.loa_upper, **_icc(both)}  # fmt: skip
+    if (owner := owners(whose, len(both))) is not None:
+        low, high = linked_intervals(pair(both["a"], both["b"]), owner, {}, 0.95)["icc_a1_ci"]
+        row |= {"icc_a1_low": low, "icc_a1_high": high}
     if kind == "same reader":
         long = both.melt(ignore_index=False, value_name="ml").rename_axis("case_id").reset_index()
         row["repeatability_ml"] = repeatability(long, subject="case_id", value="ml")["coefficient"]

@@ -79,6 +79,7 @@ def draw_surface(
     colors = {number: look[0] for number, look in zip(names.values(), outline_looks(names).values(), strict=True)}
     pictures = [shaded(cubes, axis, reverse, colors).swapaxes(0, 1) for axis, reverse in VIEWS.values()]
     tall, wide = (max(picture.shape[side] for picture in pictures) for side in (0, 1))  # one scale for the three
+    wide = max(wide, BAR_MM / STEP_MM + 4)  # with room for the bar
     for ax, picture, (title, (axis, _)) in zip(axes, pictures, VIEWS.items(), strict=True):
         ax.imshow(picture, origin="upper" if axis == 2 else "lower", interpolation="bilinear")
         (low, high), (left, right) = (

@@ -1,4 +1,4 @@
-"""Bootstrap over patients: resampled counts, BCa intervals, the interval of a mean; and those of a proportion."""
+"""Intervals over patients of means and shares: bootstrap (resampled counts, BCa), t, Wilson."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, t
 
 from ich.pairs import flat, numbers
+from ich.variance import by_patient
 
 FEW = 10  # patients, below which a bootstrap over them covers too little
 NOT_NEGATIVE, SHARE = (0.0, math.inf), (0.0, 1.0)  # what means of errors and of shares can be
@@ -90,45 +91,48 @@ def share_interval(
 ) -> tuple[float, float]:
     """Interval of the share of cases (n,) that are inside: Wilson's where each case is a patient's only one.
 
-    Where patients have several, Wilson's of as many independent cases as would give the share its variance over
-    patients, with t in place of the normal quantile; NaN below three patients. Where that variance is zero, such as
-    with none or all of the cases inside, they are as many as there are patients.
+    Where patients have several, Wilson's of as many independent cases as would give the share its variance by
+    `ich.variance`, with t in place of the normal quantile; NaN below three patients. Where all patients have the same
+    share, such as none or all of their cases, they are as many as there are patients.
     Source: Rao & Scott, Biometrics 1992;48:577, for the number of cases.
     """
     found = np.asarray(inside, dtype=float)
     if patients is None:
         return wilson(found.sum(), found.size, confidence)
-    owner = pd.factorize(np.asarray(patients, dtype=object))[0]
+    owner = _owner(patients, found.size)
     m = int(owner.max(initial=-1)) + 1
     if m == found.size:
         return wilson(found.sum(), found.size, confidence)
     if m < 3:
         return float("nan"), float("nan")
     share = float(found.mean())
-    variance = _mean_variance(found, owner)
-    if variance < 1e-12:
+    variance = by_patient(found, owner).error ** 2
+    if np.ptp(np.bincount(owner, found) / np.bincount(owner)) < 1e-9:
         return wilson(share * m, m, confidence)
     alone = min(share * (1 - share) / variance, found.size)
     return _wilson(share * alone, alone, float(t.ppf((1 + confidence) / 2, m - 1)))
 
 
-def _mean_variance(values: np.ndarray, owner: np.ndarray) -> float:
-    """Variance of the mean over cases, from the sums of each patient's deviations."""
-    sums = np.bincount(owner, values - values.mean())
-    return float((sums**2).sum()) * sums.size / (sums.size - 1) / values.size**2
+def _owner(patients: ArrayLike, n: int) -> np.ndarray:
+    """(n,) number of each case's patient."""
+    owner = pd.factorize(np.asarray(patients, dtype=object))[0]
+    if owner.size != n:
+        raise ValueError(f"patients: got {owner.size} for {n} values")
+    if (owner < 0).any():
+        raise ValueError(f"patients: {int((owner < 0).sum())} cases have none, wanted a patient for each case")
+    return owner
 
 
 def mean_interval(values: np.ndarray, owner: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """t interval of the mean over cases (n,) of patients 0..m - 1, NaN below three of them.
+    """t interval of the mean over cases (n,) of patients 0..m - 1, by `ich.variance`; NaN below three of them.
 
-    With one case a patient it is the usual one. Source: the linearized ratio of sums over clusters, Cochran, Sampling
-    Techniques, 3rd ed. 1977, chapter 9A.
+    With one case a patient it is the usual one.
     """
-    m, mean = int(owner.max(initial=-1)) + 1, float(values.mean()) if values.size else float("nan")
-    if m < 3:
+    if int(owner.max(initial=-1)) < 2:
         return float("nan"), float("nan")
-    half = float(t.ppf((1 + confidence) / 2, m - 1)) * math.sqrt(_mean_variance(values, owner))
-    return mean - half, mean + half
+    found = by_patient(values, owner)
+    half = float(t.ppf((1 + confidence) / 2, found.n_patients - 1)) * found.error
+    return found.mean - half, found.mean + half
 
 
 def bootstrap_mean(
@@ -156,11 +160,7 @@ def bootstrap_mean(
     ValueError : text or infinite values, or patients of another length.
     """
     found = numbers(values, "values")
-    owner = np.arange(found.size) if patients is None else pd.factorize(np.asarray(patients, dtype=object))[0]
-    if owner.size != found.size:
-        raise ValueError(f"patients: got {owner.size} for {found.size} values")
-    if (owner < 0).any():
-        raise ValueError(f"patients: {int((owner < 0).sum())} cases have none, wanted a patient for each case")
+    owner = np.arange(found.size) if patients is None else _owner(patients, found.size)
     complete = ~np.isnan(found)
     kept, owner = found[complete], np.unique(owner[complete], return_inverse=True)[1]
     n, m = kept.size, int(owner.max(initial=-1)) + 1

@@ -305,7 +305,8 @@ def _with_intervals(frame: pd.DataFrame, digits: int) -> tuple[pd.DataFrame, lis
         joined[value] = [
             "–"
             if pd.isna(middle)
-            else f"{middle:.{digits}f}" + (f" ({a:.{digits}f} to {b:.{digits}f})" if a == a else "")
+            else f"{middle:.{digits}f}"
+            + (f" ({a:.{digits}f} to {b:.{digits}f})" if pd.notna(a) and pd.notna(b) else "")
             for middle, a, b in zip(frame[value], frame[low], frame[high], strict=True)
         ]
         joined, told = joined.drop(columns=[low, high]), [*told, value]

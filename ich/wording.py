@@ -40,10 +40,16 @@ def case_ids(*, source: bool = False, public: bool = False, manifest: bool = Fal
 def too_few_to_compare(cases: pd.DataFrame, volumes: Sequence[str]) -> str:
     """Why 04 cannot compare the columns `volumes` of these cases; empty where it can."""
     known = cases[cases["hemorrhage_type"].isna() | (cases["hemorrhage_type"] == "parenchymal")]
-    n = min(int(known[column].notna().sum()) for column in volumes)
-    if n >= FEWEST:
+    complete = [known[known[column].notna()] for column in volumes]
+    n, patients = (
+        min(counts) for counts in zip(*((len(part), part["patient_id"].nunique()) for part in complete), strict=True)
+    )
+    if patients >= FEWEST:
         return ""
-    return f"agreement needs at least {FEWEST} cases that are parenchymal or of no stated type, and {n} can be compared"
+    return (
+        f"agreement needs cases of at least {FEWEST} patients that are parenchymal or of no stated type, and {n} of "
+        f"{patients} can be compared"
+    )
 
 
 def reference_outlines(simulated: bool) -> str:

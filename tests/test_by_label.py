@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from ich.by_label import lesions_found, misses_and_false_alarms, overlap_by_label
+from ich.by_label import lesions_found, misses_and_false_alarms, overlap_by_label, typed
 from ich.overlap import overlap_by_label as measured
 
 SPACING, POSITIONS = (1.0, 1.0), np.arange(4) * 5.0  # voxels of 5 microliters
@@ -57,3 +57,13 @@ def test_lesions_are_found_by_volume(metrics):
     assert found.loc[">25", "n"] == 0
     assert np.isnan(found.loc[">25", "found_share"])
     assert found.loc["1-5", "found_share_ci_low"] == pytest.approx(binomtest(2, 3).proportion_ci(method="wilson").low)
+
+
+def test_binary_masks_miss_no_type(metrics):
+    binary = metrics.assign(reader="binary")
+    binary.loc[binary["label"] == "subarachnoid", "predicted_ml"] = 0.0
+    found = typed(pd.concat([metrics, binary]))
+    assert set(found.loc[found["reader"] == "binary", "label"]) == {"blood"}
+    assert set(found.loc[found["reader"] == "network", "label"]) == {"blood", "parenchymal", "subarachnoid"}
+    untyped = metrics[metrics["label"] != "subarachnoid"]
+    assert set(typed(untyped)["label"]) == {"blood"}

@@ -51,3 +51,13 @@ def test_three_views_are_drawn(ball):
     bar = axes[0].lines[0].get_xdata()
     assert np.ptp(bar) * STEP_MM == pytest.approx(20)
     assert [text.get_text() for text in axes[-1].get_legend().get_texts()] == ["parenchymal", "ventricular"]
+
+
+def test_the_bar_of_a_small_hematoma_is_all_in_the_picture():
+    labels = np.zeros((20, 20, 4), np.uint8)
+    labels[9:12, 9:12, 1:3] = 1
+    axes = Figure().subplots(1, 3)
+    draw_surface(labels, Grid(labels.shape, (1.0, 1.0), np.arange(4) * 5.0, np.eye(4)), list(axes), LABELS)
+    for ax in axes:
+        assert ax.get_xlim()[0] < min(ax.lines[0].get_xdata())
+        assert ax.get_xlim()[1] > max(ax.lines[0].get_xdata())

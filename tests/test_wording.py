@@ -53,12 +53,13 @@ def test_readers_are_counted_only_where_they_are_known():
     assert "not known" in reference_outlines(simulated=False)
 
 
-def test_volumes_are_compared_in_three_cases_or_not_at_all():
-    cases = pd.DataFrame({"hemorrhage_type": ["parenchymal", None, "ventricular", "parenchymal"], "abc2_ml": 1.0})
+def test_volumes_are_compared_in_three_patients_or_not_at_all():
+    kinds = ["parenchymal", None, "ventricular", "parenchymal", "parenchymal"]
+    cases = pd.DataFrame({"hemorrhage_type": kinds, "abc2_ml": 1.0, "patient_id": list("abcda")})
     assert too_few_to_compare(cases, ["abc2_ml"]) == ""
-    said = too_few_to_compare(cases.assign(network_ml=[1.0, None, 1.0, None]), ["network_ml", "abc2_ml"])
-    assert "at least 3 cases" in said
-    assert "1 can be compared" in said
+    said = too_few_to_compare(cases.assign(network_ml=[1.0, None, 1.0, None, 1.0]), ["network_ml", "abc2_ml"])
+    assert "at least 3 patients" in said
+    assert "2 of 1 can be compared" in said
 
 
 def test_a_margin_is_kept_by_the_mean_and_not_by_single_cases():

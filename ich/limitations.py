@@ -1,0 +1,63 @@
+"""What a run knows of its own limits, for its first page."""
+
+from pathlib import Path
+
+from ich.print_tables import PAPER, dice_rows, number, read_rows
+
+FEW = 10  # cases; intervals of a smaller group are wide or missing
+
+
+def limits_of(run: Path, said: dict, own: str, agreed: bool) -> list[str]:
+    """Sentences, those of 04 first.
+
+    Parameters
+    ----------
+    said : answer.json. own : what the run calls the masks it tests. agreed : whether it has limits of agreement.
+    """
+    given = said.get("limits") or []
+    found = [given] if isinstance(given, str) else list(given)
+    small = [
+        f"{row['group']} ml ({row['n']})"
+        for row in read_rows(run, "error_by_group")
+        if row["method"] == read_rows(run, "error_by_group")[0]["method"]
+        and row["group"] != "all"
+        and int(row["n"]) < FEW
+    ]
+    small += [f"{row['hemorrhage_type']} ({row['n']})" for row in dice_rows(run) if int(row["n"]) < FEW]
+    if small:
+        found.append(f"Groups of fewer than {FEW} cases tell little: {', '.join(small)}.")
+    growing = [
+        own if row["method"] == "network" else row["method"]
+        for row in read_rows(run, "assumption_checks")
+        if row["scale"] == "ml" and min(float(row[key] or 1) for key in ("proportional_bias_p", "spread_p")) < 0.05
+    ]
+    if growing:
+        found.append(
+            f"Differences change with the volume ({'; '.join(growing)}): one pair of limits in ml is too wide for "
+            "small hematomas and too narrow for large ones; 04 gives limits that follow the volume."
+        )
+    found += _misses(run, own)
+    if (run / "tables" / "training.csv").is_file():
+        found.append("One training on one split: another seed or another hospital will give other numbers.")
+    if own != "network":
+        found.append("The predictions were made elsewhere; notebooks, figures and CSV tables call them network.")
+    if dice_rows(run) or agreed:
+        found.append(f"{PAPER} studied other patients, scanners and readers: beside this run, not against it.")
+    return found
+
+
+def _misses(run: Path, own: str) -> list[str]:
+    """Labels missed, and labels marked in cases whose reference has none."""
+    rows = [row for row in read_rows(run, "by_label") if row["reader"] == "network" and row["label"] != "blood"]
+    missed = [
+        f"{row['label']} in {row['n_missed']} of {row['n_with']}" for row in rows if row["n_missed"] not in ("0", "")
+    ]
+    false = [
+        f"{row['label']} in {row['n_false']} of {row['n_without']} (median {number(row['false_median_ml'], 2)}, at "
+        f"most {number(row['false_max_ml'], 1)} ml)"
+        for row in rows
+        if row["n_false"] not in ("0", "")
+    ]
+    miss, mark_ = ("misses", "marks") if own == "network" else ("miss", "mark")
+    told = [(missed, f"{miss} in cases that have it"), (false, f"{mark_} in cases whose reference has none of it")]
+    return [f"What the {own} {what}: {'; '.join(each)}." for each, what in told if each]
