@@ -7,6 +7,7 @@ put into it (left out where it is missing).
 
 import argparse
 import json
+import math
 import pickle
 import tempfile
 import time
@@ -24,7 +25,7 @@ from ich.model import SHIPPED_WEIGHTS, load_weights
 from ich.overlap import overlap
 from ich.phantom import hemorrhage_type, make_case
 from ich.predict import predict
-from ich.resampling import bootstrap_mean
+from ich.resampling import SHARE, bootstrap_mean
 from ich.scan import Scan, read_mask, read_scan, write_mask, write_scan
 from ich.tables import LABELS, write_plain
 from ich.variety import make_wide_case
@@ -137,7 +138,8 @@ def first_of_each_type(seed: int, n: int) -> list[int]:
 
 def mean_row(group: str, stratum: str, quantity: str, values: pd.Series, patients: pd.Series) -> dict:
     """One row of the table: a mean over cases with its interval over patients."""
-    mean = bootstrap_mean(values, patients, seed=1)
+    within = SHARE if quantity.startswith(("dice", "share")) else (-math.inf, math.inf)
+    mean = bootstrap_mean(values, patients, seed=1, within=within)
     return {
         "group": group, "stratum": stratum, "quantity": quantity, "n": mean.n, "n_patients": mean.n_patients,
         "value": mean.mean, "ci_low": mean.mean_ci[0], "ci_high": mean.mean_ci[1],
