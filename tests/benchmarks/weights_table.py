@@ -25,7 +25,7 @@ from ich.model import SHIPPED_WEIGHTS, load_weights
 from ich.overlap import overlap
 from ich.phantom import hemorrhage_type, make_case
 from ich.predict import predict
-from ich.resampling import SHARE, bootstrap_mean
+from ich.resampling import SHARE, bootstrap_mean, share_interval
 from ich.scan import Scan, read_mask, read_scan, write_mask, write_scan
 from ich.tables import LABELS, write_plain
 from ich.variety import make_wide_case
@@ -81,6 +81,7 @@ def measured(folder: Path, cache: Path | None, group: str, seed: int, index: int
         *((name, case.labels == label, found == label) for name, label in LABELS.items()),
     ):
         row[name] = overlap(reference, predicted, *place)["dice"] if reference.any() else np.nan
+        row[f"{name}_ml"] = case.grid.volume_ml(predicted)
     return row
 
 
@@ -138,11 +139,12 @@ def first_of_each_type(seed: int, n: int) -> list[int]:
 
 def mean_row(group: str, stratum: str, quantity: str, values: pd.Series, patients: pd.Series) -> dict:
     """One row of the table: a mean over cases with its interval over patients."""
-    within = SHARE if quantity.startswith(("dice", "share")) else (-math.inf, math.inf)
+    within = SHARE if quantity.startswith("dice") else (-math.inf, math.inf)
     mean = bootstrap_mean(values, patients, seed=1, within=within)
+    low, high = share_interval(values, patients) if quantity.startswith("share") else mean.mean_ci
     return {
         "group": group, "stratum": stratum, "quantity": quantity, "n": mean.n, "n_patients": mean.n_patients,
-        "value": mean.mean, "ci_low": mean.mean_ci[0], "ci_high": mean.mean_ci[1],
+        "value": mean.mean, "ci_low": low, "ci_high": high,
     }  # fmt: skip
 
 
@@ -158,6 +160,12 @@ def summary(cases: pd.DataFrame) -> list[dict]:
             present = part.dropna(subset=name)
             if len(present):
                 rows.append(mean_row(str(group), f"label {name}", "dice_label", present[name], present["patient"]))
+                missed = (present[f"{name}_ml"] == 0).astype(float)
+                rows.append(mean_row(str(group), f"label {name}", "share_missed", missed, present["patient"]))
+            absent = part[part[name].isna() & (part["hemorrhage_type"] != "none")]
+            if len(absent):
+                marked = (absent[f"{name}_ml"] > 0).astype(float)
+                rows.append(mean_row(str(group), f"label {name}", "share_marked_without", marked, absent["patient"]))
         none = part[part["hemorrhage_type"] == "none"]
         if len(none):
             false = none["predicted_ml"]
