@@ -58,6 +58,6 @@ def _misses(run: Path, own: str) -> list[str]:
         for row in rows
         if row["n_false"] not in ("0", "")
     ]
-    miss, mark_ = ("misses", "marks") if own == "network" else ("miss", "mark")
-    told = [(missed, f"{miss} in cases that have it"), (false, f"{mark_} in cases whose reference has none of it")]
+    miss, marked = ("misses", "marks") if own == "network" else ("miss", "mark")
+    told = [(missed, f"{miss} in cases that have it"), (false, f"{marked} in cases whose reference has none of it")]
     return [f"What the {own} {what}: {'; '.join(each)}." for each, what in told if each]

@@ -199,7 +199,8 @@ def _from_notebooks(path: Path, notebooks: Path, shown: dict[str, str]) -> str:
 
 
 def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, until: str | None = None) -> Path:
-    """Run a planned study; returns its index page, or that of the notebook `until`, after which it stops unfinished.
+    """Run a planned study; returns its index page, or that of the notebook `until`, after which it stops unfinished
+    (where that notebook leaves itself out, the page of the one before it).
 
     Raises
     ------
@@ -234,6 +235,8 @@ def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, unti
                 print(f"{name} is left out: {reason}")
                 left[name] = str(reason)
                 (run / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)
+                if name == until:
+                    return run / "html" / f"{list(done)[-1]}.html" if done else run
                 continue
             notebook_html(run / "notebooks" / f"{name}.ipynb", run / "html" / f"{name}.html", links)
             done[name] = {

@@ -19,7 +19,7 @@ LABELS = {"parenchymal": 1, "ventricular": 2, "subarachnoid": 3}
 MAX_ID_BYTES = 200  # of a case id in UTF-8: it becomes part of a file's name
 # A spreadsheet takes a cell that starts like this for a formula; a number with a sign is none.
 FORMULA = re.compile(r"[=@\t\n]|[+-](?![\d\s.,:;%()\[\]+–-]*$)")
-ABBREVIATED = re.compile(r"\b(?:assd|ccc|hd95|hd|icc|iou|nsd|sd)\b")
+ABBREVIATED = re.compile(r"\b(?:assd|ccc|hd95|hd|hu|icc|iou|nsd|sd)\b")
 WORDS = "text-align: left; white-space: normal; max-width: 30rem"
 SPLITS = ("train", "validation", "test")
 

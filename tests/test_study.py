@@ -234,6 +234,15 @@ def test_a_failing_notebook_is_named_with_cell_and_error_and_resume_goes_on_from
     assert list(manifest(project)["notebooks"]) == notebooks
 
 
+def test_a_study_stops_after_a_notebook_that_leaves_itself_out(project):
+    page = study.run_study(
+        planned(project, ["counts_its_runs", "leaves_itself_out", "writes_a_table"]), until="leaves_itself_out"
+    )
+    assert page.name == "counts_its_runs.html"
+    assert not (page.parent / "writes_a_table.html").exists()
+    assert not (page.parents[1] / "manifest.json").exists()
+
+
 def test_a_notebook_that_leaves_itself_out_is_named_with_its_reason_and_the_study_goes_on(project, capsys):
     index = study.run_study(planned(project, ["counts_its_runs", "leaves_itself_out", "writes_a_table"]))
     assert "leaves_itself_out is left out: 2 cases, wanted at least 3" in capsys.readouterr().out
