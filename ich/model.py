@@ -2,6 +2,7 @@
 
 A 2.5D U-Net: a slice with its neighbors as channels, at native slice spacing. Head CT slices are 4-7 mm thick, so
 resampling through-plane would invent slices; in the plane every scan is brought to one pixel size and one orientation.
+What is done about thinner ones is in `ich.slab`.
 """
 
 import hashlib
@@ -35,6 +36,7 @@ class Settings:
     pixel_mm : in-plane pixel of the network's image.
     size : side of the network's square image in pixels.
     neighbors : slices on either side of the center slice that the network sees.
+    slab_mm : what slices that stand for less are averaged over before the network sees them, see `ich.slab`.
     brain_window, bone_window : HU ranges scaled to 0..1; the brain window of every slice and the bone window of the
         center slice are input channels.
     blood_window : HU range of one more channel of the center slice, None without: a level of detail for acute blood.
@@ -51,6 +53,7 @@ class Settings:
     pixel_mm: float = 1.7
     size: int = 128
     neighbors: int = 1
+    slab_mm: float = 2.0
     brain_window: tuple[float, float] = (-20.0, 100.0)
     bone_window: tuple[float, float] = (60.0, 260.0)
     blood_window: tuple[float, float] | None = None

@@ -27,13 +27,13 @@ from ich.model import (
     logits_of,
     look_at,
     native_box,
-    neighbor_index,
     shows_head,
     uncrop,
 )
 from ich.novelty import Familiar
 from ich.parallel import each
 from ich.scan import Scan, ScanError, check_same_grid, read_mask, read_scan, said_of, write_mask
+from ich.slab import in_slabs
 
 PREDICTED = ["case_id", "prediction", "network_ml", "uncertain_ml", "novelty"]
 
@@ -103,8 +103,7 @@ def predict(network: torch.nn.Module, settings: Settings, scan: Scan, with_proba
     # A CPU is fast with what its caches hold; a GPU works faster than it is told to, so it is given a scan at once.
     batch = 4 if device.type == "cpu" else 32
     view = look_at(scan.hu, scan.grid, settings)
-    hu = crop(scan.hu, view, settings, device, AIR_HU)
-    rows = neighbor_index(len(hu), settings.neighbors).to(device)
+    hu, rows = in_slabs(crop(scan.hu, view, settings, device, AIR_HU), scan.grid, settings)
     labels = np.zeros(scan.hu.shape, np.uint8)
     wanted = with_probability or settings.certain_ml > 0
     probability = np.zeros(scan.hu.shape, np.float16) if wanted else None

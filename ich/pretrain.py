@@ -103,12 +103,12 @@ def render_slices(
 
 def _read(path: Path) -> Seen:
     with np.load(path) as case:
-        return Seen(case["hu"], case["labels"], case["voxel_ml"])
+        return Seen(**{name: case[name] for name in case.files})
 
 
 def cache_folder(root: Path, settings: Settings) -> Path:
     """Where rendered cases lie that one version of the simulators and one resolution make."""
-    return root / f"v{phantom.VERSION}-{variety.VERSION}-{settings.size}-{settings.pixel_mm:g}mm"
+    return root / f"v{phantom.VERSION}-{variety.VERSION}-{settings.size}-{settings.pixel_mm:g}mm-{settings.slab_mm:g}mm"
 
 
 def pretrain(

@@ -13,26 +13,30 @@ import pandas as pd
 import torch
 
 from ich.gpu import free_bytes
-from ich.model import AIR_HU, Settings, crop, look_at, neighbor_index, shows_head
+from ich.model import AIR_HU, Settings, crop, look_at, shows_head
 from ich.scan import Grid, check_same_grid, read_mask, read_scan
+from ich.slab import in_slabs
 
 MOST_THREADS = 8  # that read scans: each of them computes with several of its own
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One case at network resolution: `hu` (K, H, W) int16, `labels` (K, H, W) uint8, and `voxel_ml` (K,) float32, the
-    volume of a pixel times its slice's weight."""
+    """One case at network resolution: `hu` (K, H, W) int16, `labels` (K, H, W) uint8, `voxel_ml` (K,) float32, the
+    volume of a pixel times its slice's weight, and `neighbors` (K, 2 * neighbors + 1) int64, which slices the network
+    sees with each."""
 
     hu: np.ndarray
     labels: np.ndarray
     voxel_ml: np.ndarray
+    neighbors: np.ndarray
 
     def of_the_head(self, settings: Settings) -> "Seen":
         """Without the slices beyond the head."""
         head = np.flatnonzero(shows_head(torch.from_numpy(self.hu), settings))
-        kept = slice(head[0], head[-1] + 1) if len(head) else slice(None)
-        return Seen(self.hu[kept], self.labels[kept], self.voxel_ml[kept])
+        kept = slice(head[0], head[-1] + 1) if len(head) else slice(0, len(self.hu))
+        neighbors = self.neighbors[kept].clip(kept.start, kept.stop - 1) - kept.start
+        return Seen(self.hu[kept], self.labels[kept], self.voxel_ml[kept], neighbors)
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,13 @@ def as_seen(hu: np.ndarray, labels: np.ndarray, grid: Grid, settings: Settings, 
     """A scan and its mask (I, J, K) at network resolution, resampled on `device`."""
     where = torch.device(device)
     view = look_at(hu, grid, settings)
-    small = crop(hu, view, settings, where, AIR_HU).round().clamp(-1024, 3071).to(torch.int16)
+    slabs, neighbors = in_slabs(crop(hu, view, settings, where, AIR_HU), grid, settings)
+    small = slabs.round().clamp(-1024, 3071).to(torch.int16)
     # Averaging each label's indicator and taking the largest keeps volume; nearest-neighbor sampling would not.
     shares = torch.stack([crop((labels == label), view, settings, where, 0) for label in range(1, settings.classes)], 1)
     seen = torch.cat([1 - shares.sum(1, keepdim=True), shares], 1).argmax(1).to(torch.uint8)
     voxel_ml = (grid.slice_weights_mm * settings.pixel_mm**2 / 1000).astype(np.float32)
-    return Seen(small.cpu().numpy(), seen.cpu().numpy(), voxel_ml)
+    return Seen(small.cpu().numpy(), seen.cpu().numpy(), voxel_ml, neighbors.cpu().numpy())
 
 
 def _load_case(case_id: str, image: Path, mask: Path, settings: Settings) -> Seen:
@@ -142,15 +147,15 @@ def joined(
     starts = np.cumsum([0, *lengths])
     shape = (int(starts[-1]), settings.size, settings.size)
     hu, labels = torch.empty(shape, dtype=torch.int16), torch.empty(shape, dtype=torch.uint8)
-    voxel_ml = torch.empty(shape[0])
+    voxel_ml, neighbors = torch.empty(shape[0]), torch.empty((shape[0], 2 * settings.neighbors + 1), dtype=torch.int64)
     for seen, start, length in zip(cases, starts, lengths, strict=False):
         rows = slice(int(start), int(start) + length)
         hu[rows], labels[rows] = torch.from_numpy(seen.hu), torch.from_numpy(seen.labels)
         voxel_ml[rows] = torch.from_numpy(seen.voxel_ml)
-    neighbors = [neighbor_index(n, settings.neighbors) + int(s) for n, s in zip(lengths, starts, strict=False)]
+        neighbors[rows] = torch.from_numpy(seen.neighbors) + int(start)
     case = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
     parts: dict[str, Any] = {
-        "hu": hu, "labels": labels, "neighbors": torch.cat(neighbors), "case": case, "voxel_ml": voxel_ml,
+        "hu": hu, "labels": labels, "neighbors": neighbors, "case": case, "voxel_ml": voxel_ml,
     }  # fmt: skip
     size, free = sum(part.nbytes for part in parts.values()), free_bytes(device)
     if size > free / 2:

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from ich import bleeds
 from ich.anatomy import BASE, DURA, OUTSIDE_MM, VENTRICLE_MM, Field, template
-from ich.artifacts import draw_quality, spoil
+from ich.artifacts import Quality, draw_quality, spoil
 from ich.bleeds import Bleed
 from ich.head import CALCIUM, FOLDS, LESION, MIDDLE_MM, REACH_MM, VAULT, Head, draw_head
 from ich.phantom import one_thread, outline
@@ -26,6 +26,7 @@ CISTERNAL_SHARE = (
     0.45  # of subarachnoid bleeds; thin blood in sulci is the harder kind, and so the more common one here
 )
 COLLECTION_SHARE = {"none": 0.5, "ventricular": 0.15}  # of patients, with blood or fluid beneath the skull
+THROUGH_MM = 130.0
 MOST_SLICES = 32  # of a thin-slice scan only a part is rendered
 VERSION = 4  # raised when a seed gives other scans than before
 CONTRAST_HU = 5.5  # how much denser than grey matter blood in CSF must be to be outlined, as in the embedded cohort
@@ -351,12 +352,29 @@ class WideCase:
     hemorrhage_type: str
 
 
-def make_wide_case(seed: int, index: int, size: int = SIZE) -> WideCase:
-    """Case `index` of the varied patients with this seed; it depends on both alone.
+def in_steps(acquisition: Acquisition, quality: Quality, step_mm: float) -> tuple[Acquisition, Quality]:
+    """The same scanner with slices of `step_mm` through 13 cm of head, and the noise that comes with such slices.
+
+    The noise drawn, at most 4.5 HU, is taken as that of 5 mm: photons are counted, so its variance goes with 1 over the
+    thickness.
+    """
+    along = np.cos(np.radians(acquisition.tilt_deg))
+    top = float(acquisition.table_mm.max())
+    table_mm = np.arange(top - THROUGH_MM / along, top, step_mm / along)
+    noise_hu = min(quality.noise_hu, 4.5) * float(np.sqrt(5 / step_mm))
+    return (
+        replace(acquisition, table_mm=table_mm, thickness_mm=np.full(len(table_mm), step_mm)),
+        replace(quality, noise_hu=noise_hu),
+    )
+
+
+def make_wide_case(seed: int, index: int, size: int = SIZE, step_mm: float | None = None) -> WideCase:
+    """Case `index` of the varied patients with this seed; it depends on these alone.
 
     Parameters
     ----------
     size : pixels on a side; the field of view is 222 to 256 mm whatever the size.
+    step_mm : of the slices, see `in_steps`; drawn unless given.
     """
     rng = np.random.default_rng([seed, index, 7])
     random = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -364,6 +382,8 @@ def make_wide_case(seed: int, index: int, size: int = SIZE) -> WideCase:
     with torch.no_grad(), one_thread():
         kind, head, parts = draw_wide_patient(rng, maps)
         acquisition, quality = draw_wide_acquisition(rng, size), draw_quality(rng)
+        if step_mm is not None:
+            acquisition, quality = in_steps(acquisition, quality, step_mm)
         hu, shares = render(head, parts, acquisition, maps, "cpu")
         labels = torch.zeros(hu.shape, dtype=torch.uint8)
         bleeding = shares.amax((0, 2, 3)) > 0.05

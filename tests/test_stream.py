@@ -17,7 +17,7 @@ def render(index):
     hu = np.full((2, 32, 32), index, np.int16)
     labels = np.zeros((2, 32, 32), np.uint8)
     labels[:, 8:16, 8:16] = 1
-    return Seen(hu, labels, np.ones(2, np.float32))
+    return Seen(hu, labels, np.ones(2, np.float32), model.neighbor_index(2, 1).numpy())
 
 
 def test_the_window_moves_on_and_the_base_stays():

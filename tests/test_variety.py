@@ -83,3 +83,17 @@ def test_the_embedded_cohort_keeps_its_pixels():
     assert np.bincount(made.labels.ravel(), minlength=4).tolist() == pytest.approx(FROZEN["labels"], abs=3)
     row = made.hu[64, 40:48, 14].tolist()
     assert row == pytest.approx(FROZEN["row"], abs=1)
+
+
+def test_slices_can_be_asked_to_be_thin():
+    made = variety.make_wide_case(SEED, 1, SIZE, step_mm=2.0)
+    assert np.diff(made.grid.positions_mm) == pytest.approx(2.0)
+    assert 60 <= made.hu.shape[2] <= 66  # through 13 cm
+
+
+def test_thin_slices_are_as_noisy_as_few_photons_make_them():
+    rng = np.random.default_rng(3)
+    acquisition, quality = variety.draw_wide_acquisition(rng, SIZE), variety.draw_quality(rng)
+    (_, thin), (_, thick) = (variety.in_steps(acquisition, quality, step) for step in (1.25, 5.0))
+    assert thick.noise_hu == min(quality.noise_hu, 4.5)
+    assert thin.noise_hu == pytest.approx(2 * thick.noise_hu)
