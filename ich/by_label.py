@@ -1,6 +1,7 @@
 """What the table of metrics says of each label and of single lesions: overlap, misses, false alarms, lesions found."""
 
 import itertools
+from collections.abc import Collection
 
 import pandas as pd
 
@@ -10,14 +11,16 @@ from ich.resampling import share_interval
 MEDIANS = ("sensitivity", "precision", "hd95_mm", "assd_mm", "nsd_2mm")
 
 
-def typed(metrics: pd.DataFrame) -> pd.DataFrame:
+def typed(metrics: pd.DataFrame, known: Collection[str] = ()) -> pd.DataFrame:
     """The rows to tell labels by: of blood alone for readers whose masks, or references, name no type.
 
-    Label 1 alone names none: binary masks have it.
+    Label 1 alone names none, as binary masks have it, but for readers `known` to tell types: a network of this package
+    that marks none of a type has missed it.
     """
     other = ~metrics["label"].isin(["blood", "parenchymal"])
     reference = bool((metrics.loc[other, "reference_ml"] > 0).any())
     named = {reader for reader, part in metrics[other].groupby("reader") if (part["predicted_ml"] > 0).any()}
+    named |= set(known)
     return metrics[(metrics["label"] == "blood") | (reference & metrics["reader"].isin(named))]
 
 

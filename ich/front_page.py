@@ -216,7 +216,8 @@ def _paired(run: Path, own: str) -> str:
         f"On the same {cases} the absolute error is {number(row['first_mean_ml'], 1)} ml ({first}) and "
         f"{number(row['second_mean_ml'], 1)} ml ({second}) on average, a difference of {number(gap, 1)} ml. In the "
         f"middle of the {'patients' if several else 'cases'} it is "
-        f"{interval(row, 'shift_ml', 'shift_ci_low', 'shift_ci_high', 1)} ml (Hodges-Lehmann, 95 % interval)."
+        f"{interval(row, 'shift_ml', 'shift_ci_low', 'shift_ci_high', 1)} ml "
+        f"(Hodges-Lehmann{', 95 % interval' if row['shift_ci_low'] else ''})."
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from ich.assumptions import UNCHECKED
 from ich.resampling import FEW
 from ich.strata import QUOTED_AT_ML
+from ich.wording import MINUS
 
 PAPER = "Wang et al. 2019"
 METHODS = {
@@ -20,7 +21,7 @@ METHODS = {
     "abc2_kothari_ml": "ABC/2, Kothari's C",
     "second_reader_ml": "second reader",
 }
-MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+DASH = "\N{EN DASH}"
 FOLLOWING = ("ratio", "regression", "nonparametric")  # limits other than bias ± 1.96 SD
 INTERVALS = f"BCa bootstrap over patients, of fewer than {FEW} by t"
 
@@ -302,7 +303,7 @@ def _paired(run: Path, own: str) -> str:
     return (
         f"Paired difference of the errors, {first} − {second}: "
         f"{interval(row, 'shift_ml', 'shift_ci_low', 'shift_ci_high', 1)} ml over {row['n_patients']} patients "
-        "(Hodges-Lehmann, 95 % interval by signed ranks). "
+        f"(Hodges-Lehmann{', 95 % interval by signed ranks' if row['shift_ci_low'] else ''}). "
     )
 
 

@@ -69,10 +69,7 @@ def beside(panels: dict[str, dict]) -> pd.DataFrame:
     rows: list[dict] = []
     for measure, (key, ends, text) in _MEASURES.items():
         for name, panel in panels.items():
-            if isinstance(ends, str):
-                interval = panel[ends] if ends in panel else panel["bootstrap"][ends]
-            else:
-                interval = [panel[end] for end in ends]
+            interval = panel[ends] if isinstance(ends, str) else [panel[end] for end in ends]
             low, high = interval or (None, None)
             own = {"measure": measure, "label": name, "n": panel["n"], "value": panel[key], "low": low, "high": high}
             rows.append(own | {"text": text, "published": False})

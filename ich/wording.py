@@ -47,8 +47,8 @@ def too_few_to_compare(cases: pd.DataFrame, volumes: Sequence[str]) -> str:
     if patients >= FEWEST:
         return ""
     return (
-        f"agreement needs cases of at least {FEWEST} patients that are parenchymal or of no stated type, and {n} of "
-        f"{patients} can be compared"
+        f"agreement needs cases of at least {FEWEST} patients that are parenchymal or of no stated type; {n} can be "
+        f"compared, of {patients}"
     )
 
 

@@ -65,5 +65,7 @@ def test_binary_masks_miss_no_type(metrics):
     found = typed(pd.concat([metrics, binary]))
     assert set(found.loc[found["reader"] == "binary", "label"]) == {"blood"}
     assert set(found.loc[found["reader"] == "network", "label"]) == {"blood", "parenchymal", "subarachnoid"}
+    told = typed(pd.concat([metrics, binary]), ["binary"])
+    assert set(told.loc[told["reader"] == "binary", "label"]) == {"blood", "parenchymal", "subarachnoid"}
     untyped = metrics[metrics["label"] != "subarachnoid"]
     assert set(typed(untyped)["label"]) == {"blood"}

@@ -59,7 +59,7 @@ def test_volumes_are_compared_in_three_patients_or_not_at_all():
     assert too_few_to_compare(cases, ["abc2_ml"]) == ""
     said = too_few_to_compare(cases.assign(network_ml=[1.0, None, 1.0, None, 1.0]), ["network_ml", "abc2_ml"])
     assert "at least 3 patients" in said
-    assert "2 of 1 can be compared" in said
+    assert "2 can be compared, of 1" in said
 
 
 def test_a_margin_is_kept_by_the_mean_and_not_by_single_cases():
