@@ -129,8 +129,8 @@ def linked_intervals(
     ----------
     shares : (n,) bool of each case by name.
 
-    Those of concordance and ICC are by jackknife over patients of Fisher's z, with t. Where volumes are skewed they cover
-    less than they say (reports/checks/few_patients.csv), as a few large cases make the coefficient.
+    Those of concordance and ICC are by jackknife over patients of Fisher's z, with t. Where volumes are skewed they
+    cover less than they say (reports/checks/few_patients.csv), as a few large cases make the coefficient.
     Source: Feng, Baumgartner & Svetnik, Stat Med 2014;33:514, there for one pair a patient.
     """
     names = ("ccc_ci", "icc_a1_ci", *(f"{name}_ci" for name in shares))

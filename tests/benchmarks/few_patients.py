@@ -1,8 +1,8 @@
 """How often 95 % intervals hold the truth where patients are few or have several scans, by simulation.
 
 Writes reports/checks/few_patients.csv. Differences are normal, with a part of their variance between patients, and
-volumes lognormal; the truth of limits, bias and shares is known, that of concordance from 400,000 pairs. Means are of one
-value a patient, by t and by BCa bootstrap, of a beta (9, 1) and a lognormal (0, 1) distribution: the reason for
+volumes lognormal; the truth of limits, bias and shares is known, that of concordance from 400,000 pairs. Means are of
+one value a patient, by t and by BCa bootstrap, of a beta (9, 1) and a lognormal (0, 1) distribution: the reason for
 `ich.resampling.FEW`.
 """
 
