@@ -7,7 +7,7 @@ import torch
 from ich.grid import Grid
 from ich.model import Settings, neighbor_index
 from ich.slab import in_slabs
-from ich.training_slices import as_seen, side_by_side
+from ich.training_slices import Seen, as_seen, side_by_side
 
 SETTINGS = Settings(slab_mm=3.0, size=16, pixel_mm=4.0)
 
@@ -62,3 +62,12 @@ def test_training_sees_what_prediction_sees():
     assert slices.neighbors[5].tolist() == [2, 5, 8]
     assert slices.hu_of(torch.tensor([5]))[0, :, 8, 8].tolist() == [20, 50, 80]
     assert int(slices.neighbors[slices.case == 1].min()) == 12  # never those of another case
+
+
+def test_the_head_of_a_thin_scan_keeps_its_neighbors():
+    seen = Seen(
+        np.array([-1000, 40, 40, 40, 40, -1000], np.int16)[:, None, None] * np.ones((1, 8, 8), np.int16),
+        np.zeros((6, 8, 8), np.uint8), np.ones(6, np.float32),
+        np.array([[0, 0, 2], [0, 1, 3], [0, 2, 4], [1, 3, 5], [2, 4, 5], [3, 5, 5]]),
+    )  # fmt: skip
+    assert seen.of_the_head(Settings(size=8)).neighbors.tolist() == [[0, 0, 2], [0, 1, 3], [0, 2, 3], [1, 3, 3]]

@@ -56,3 +56,26 @@ def test_empty_values_survive_a_round_trip(tmp_path):
 def test_extra_columns_are_kept(tmp_path):
     tables.write(splits(site=["A", "B"]), tmp_path / "splits.csv")
     assert tables.read(tmp_path / "splits.csv")["site"].tolist() == ["A", "B"]
+
+
+def test_a_shown_value_and_its_interval_share_a_cell():
+    frame = pd.DataFrame(
+        {
+            "group": ["all", "few"],
+            "mean_ml": [1.234, 5.0],
+            "mean_ci_low": [1.0, None],
+            "mean_ci_high": [2.0, None],
+            "sd_ml": [0.5, 0.25],
+            "p": [0.0002, 0.04],
+        }
+    )
+    html = tables.show(frame, "x").to_html()
+    assert "1.23 (1.00 to 2.00)" in html
+    assert ">5.00<" in html  # no interval, none said
+    assert ">mean, ml (95 % interval)<" in html
+    assert ">SD, ml<" in html
+    assert "0.001<" in html
+    assert "0.0002" not in html
+    assert "ci low" not in html
+    odd = tables.show(pd.DataFrame({"<script>_ml": [1.0]}), "x").to_html()
+    assert "<script>" not in odd
