@@ -31,14 +31,22 @@ from ich.comparison import (
     within_margins,
 )
 from ich.head_to_head import compare_methods
-from ich.linked import linked_intervals, owners, per_patient
+from ich.linked import coefficient_intervals, owners, per_patient
 from ich.nonparametric import mountain, nonparametric_limits
 from ich.pairs import Pairs, only, or_note, pair
 from ich.planning import cases_for_margin, cases_for_width, margin_power, next_study, width_curve
 from ich.regression import deming, passing_bablok
 from ich.reliability import ccc_of_sums, concordance, correlations, intraclass
 from ich.repeated import linked_pairs, reader_pairs, repeatability, repeated_limits
-from ich.resampling import FEW, NOT_NEGATIVE, bca_interval, bootstrap_mean, mean_by_group, resampled_counts
+from ich.resampling import (
+    FEW,
+    NOT_NEGATIVE,
+    bca_interval,
+    bootstrap_mean,
+    mean_by_group,
+    resampled_counts,
+    share_interval,
+)
 from ich.strata import agreement_table
 from ich.volume_classes import (
     confusion,
@@ -116,7 +124,8 @@ def panel(
     table : one row per case.
     method, reference : columns of volumes, ml; rows that lack one are named under `missing_ids`.
     case : column of identifiers, used where the table has it.
-    patient : column of patients; bootstrap intervals then resample patients. Where some have several cases, limits and
+    patient : column of patients; bootstrap intervals then resample patients, and those of concordance and ICC(A,1) are
+        by jackknife over them, Lin's and McGraw & Wong's without it. Where some have several cases, limits and
         intervals come from `ich.linked` and tests from the patients' means.
     margin_ml, margin_percent : differences that would not change treatment, fixed before the run.
 
@@ -193,9 +202,12 @@ def panel(
         "bootstrap": _bootstrap(pairs, patients, margin_ml, margin_percent, multiplier, confidence, seed, n_resamples),
         "notes": notes,
     }
+    if patients is not None:
+        found |= coefficient_intervals(pairs, owner, confidence)
     if owner is not None:
-        shares = inside_margins(pairs, margin_ml, margin_percent)
-        found |= linked_intervals(pairs, owner, shares, confidence) | {"icc_c1_ci": None}
+        for name, inside in inside_margins(pairs, margin_ml, margin_percent).items():
+            found[f"{name}_ci"] = share_interval(inside, owner, confidence)
+        found["icc_c1_ci"] = None
         notes.append(
             f"{pairs.n} cases of {alone.n} patients: lines, correlations and volume classes take cases as independent"
         )

@@ -223,14 +223,18 @@ def agreement(run: Path, simulated: bool = False, own: str = "network") -> Print
         for row in rows
     ]
     several = any(row.get("n_patients", row["n"]) != row["n"] for row in rows)
+    concordance = (
+        "of the concordance correlation (CCC) by jackknife over patients, which is still too narrow where a few large "
+        "hematomas make it"
+    )
     how = (
         "n pairs (patients); limits are bias ± 1.96 SD, the SD from an analysis of variance, as patients have several "
         "pairs. In brackets 95 % intervals that allow for it: of the bias by t, of the limits by noncentral t, of the "
-        "concordance correlation (CCC) by jackknife over patients, of the share within 5 ml by Wilson"
+        f"share within 5 ml by Wilson, {concordance}"
         if several
         else "n pairs of cases; limits of agreement are bias ± 1.96 SD. In brackets 95 % intervals: of the bias by t, "
-        "of the limits exact (noncentral t), of the concordance correlation (CCC) by z transformation, of the share "
-        "within 5 ml by Wilson"
+        "of the limits exact (noncentral t), of the share within 5 ml by Wilson, "
+        f"{concordance}"
     )
     missing = max(int(row["n_missing"]) for row in rows)
     return PrintTable(

@@ -10,7 +10,7 @@ from itertools import combinations
 import pandas as pd
 
 from ich.agreement import bland_altman, intraclass, repeatability
-from ich.linked import linked_intervals, owners
+from ich.linked import coefficient_intervals, owners
 from ich.pairs import FEWEST, pair
 
 UNBLINDED = ", not blinded"
@@ -110,8 +110,9 @@ def _row(kind: str, first: str, second: str, a: pd.Series, b: pd.Series, patient
     found = bland_altman(both["a"], both["b"], patients=whose)
     row |= {"bias": found.bias, "bias_ci_low": found.bias_ci[0], "bias_ci_high": found.bias_ci[1], "sd": found.sd,
             "loa_lower": found.loa_lower, "loa_upper": found.loa_upper, **_icc(both)}  # fmt: skip
-    if (owner := owners(whose, len(both))) is not None:
-        low, high = linked_intervals(pair(both["a"], both["b"]), owner, {}, 0.95)["icc_a1_ci"]
+    if whose is not None:
+        owner = owners(whose, len(both))
+        low, high = coefficient_intervals(pair(both["a"], both["b"]), owner, 0.95)["icc_a1_ci"]
         row |= {"icc_a1_low": low, "icc_a1_high": high}
     if kind == "same reader":
         long = both.melt(ignore_index=False, value_name="ml").rename_axis("case_id").reset_index()

@@ -34,7 +34,7 @@ def concordance(method: ArrayLike, reference: ArrayLike, confidence: float = 0.9
     """Lin's concordance correlation coefficient (variances with n) with Fisher-z interval.
 
     A column without variance has a coefficient of 0 and no interval; identical columns that vary have 1 (1,
-    1).
+    1). The interval takes both columns as normal; for skewed volumes see `ich.linked.coefficient_intervals`.
 
     Raises
     ------

@@ -14,10 +14,11 @@ from ich.bland_altman import (
     regression_limits,
 )
 from ich.comparison import equivalence, holm, inside_margins, mean_test, percent_equivalence, within_margins
-from ich.linked import linked_intervals, owners, per_patient
+from ich.linked import coefficient_intervals, owners, per_patient
 from ich.nonparametric import nonparametric_limits
 from ich.pairs import Pairs, flat, only, or_note, pair
 from ich.reliability import concordance, correlations, intraclass
+from ich.resampling import share_interval
 
 QUOTED_AT_ML = (5, 30, 60)  # the smallest group of Wang 2019 and the classes of the clinic end there
 
@@ -40,8 +41,9 @@ def agreement_table(
     Parameters
     ----------
     strata : columns of `table`; each of their values is a stratum, named "column: value".
-    patient : column of patients. Where some have several cases, limits and intervals come from `ich.linked`, tests from
-        the patients' means, and `note` says that slope and correlations take cases as independent.
+    patient : column of patients; intervals of concordance and ICC are then over patients (`ich.linked`), and Lin's and
+        McGraw & Wong's without it. Where some have several cases, limits and intervals come from `ich.linked`, tests
+        from the patients' means, and `note` says that slope and correlations take cases as independent.
 
     Returns
     -------
@@ -133,10 +135,14 @@ def _agreement_row(part, method, reference, case, patient, margin_ml, margin_per
     row |= {
         name: within[name] for name in ("within_5_ml", "within_5_ml_ci", "within_20_percent", "within_20_percent_ci")
     }
+    if patients is not None:
+        row |= coefficient_intervals(pairs, owner, confidence)
     if owner is not None:
         inside = inside_margins(pairs)
-        shares = {name: inside[name] for name in ("within_5_ml", "within_20_percent")}
-        row |= linked_intervals(pairs, owner, shares, confidence)
+        row |= {
+            f"{name}_ci": share_interval(inside[name], owner, confidence)
+            for name in ("within_5_ml", "within_20_percent")
+        }
         notes.append(f"slope and correlations take {pairs.n} cases of {row['n_patients']} patients as independent")
     few = alone.n < 3
     row["tost_p"] = float("nan") if few else equivalence(alone.difference, margin_ml).p

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import binomtest, t, ttest_1samp
 
 from ich.agreement import (
     absolute_errors_by_group,
@@ -14,8 +14,9 @@ from ich.agreement import (
     paired_absolute_errors,
     panel,
 )
-from ich.linked import linked_limits, owners
-from ich.reliability import icc_of_sums, intraclass
+from ich.linked import coefficient_intervals, linked_limits, owners
+from ich.pairs import pair
+from ich.reliability import concordance, icc_of_sums, intraclass
 from ich.resampling import bca_interval, bootstrap_mean, share_interval
 
 
@@ -114,6 +115,51 @@ def test_two_patients_give_limits_without_intervals():
 def test_one_patient_has_limits_of_all_differences():
     found = bland_altman([1.0, 2, 4], [1.0, 1, 1], patients=list("aaa"))
     assert (found.n_patients, found.sd) == (1, pytest.approx(np.std([0, 1, 3], ddof=1)))
+
+
+def test_the_jackknife_leaves_out_one_patient_at_a_time(twice):
+    """Twelve of the patients have two scans, the others one."""
+    table = twice.iloc[:36]
+    found = coefficient_intervals(pair(table["net"], table["reference_ml"]), owners(table["patient_id"], 36), 0.95)
+    left = [table[table["patient_id"] != name] for name in table["patient_id"].unique()]
+
+    def ccc(part):
+        return concordance(part["net"], part["reference_ml"]).ccc
+
+    def icc(part):
+        return intraclass(part[["net", "reference_ml"]]).set_index("type").loc["ICC(A,1)", "icc"]
+
+    for name, statistic in (("ccc_ci", ccc), ("icc_a1_ci", icc)):
+        z = np.arctanh([statistic(part) for part in left])
+        half = t.ppf(0.975, 23) * np.sqrt(23 / 24 * ((z - z.mean()) ** 2).sum())
+        ends = np.tanh(np.arctanh(statistic(table)) + np.array([-half, half]))
+        assert found[name] == pytest.approx(tuple(ends))
+
+
+def test_concordance_of_skewed_volumes_is_less_certain_than_of_normal_ones():
+    """50 patients with one pair: of lognormal volumes Lin's interval held the truth in 0.65 to 0.77 of draws."""
+    random = np.random.default_rng(6)
+    held = {"jackknife": 0, "Lin": 0}
+    variance = np.exp(2 + 0.7**2) * (np.exp(0.7**2) - 1)  # of the volumes
+    truth = 2 * variance / (2 * variance + 1)
+    for _ in range(500):
+        reference = random.lognormal(1, 0.7, 50)
+        method = reference + random.normal(0, 1, 50)
+        both = pair(method, reference)
+        ends = {
+            "jackknife": coefficient_intervals(both, None, 0.95)["ccc_ci"],
+            "Lin": concordance(method, reference).ccc_ci,
+        }
+        for name, (low, high) in ends.items():
+            held[name] += low <= truth <= high
+    assert held["jackknife"] > held["Lin"] + 50
+
+
+def test_without_named_patients_intervals_are_the_textbooks(once):
+    plain, over = (panel(once, "net", "reference_ml", patient=patient) for patient in (None, "patient_id"))
+    assert plain["ccc_ci"] == pytest.approx(concordance(once["net"], once["reference_ml"]).ccc_ci)
+    assert plain["bias_ci"] == over["bias_ci"]
+    assert plain["ccc_ci"] != over["ccc_ci"]
 
 
 def test_what_is_not_defined_has_no_interval():

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from ich.linked import linked_intervals, linked_limits
+from ich.linked import coefficient_intervals, linked_limits
 from ich.pairs import pair
 from ich.reliability import concordance
-from ich.resampling import bca_interval, mean_interval, resampled_counts, wilson
+from ich.resampling import bca_interval, mean_interval, resampled_counts, share_interval, wilson
 from ich.tables import write_plain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,13 +64,34 @@ def linked_rows(draws: int) -> list[dict]:
             for _ in range(draws):
                 difference, reference, owner = pairs_of(random, scans, between)
                 limits = linked_limits(difference, owner)
-                near = np.abs(difference) <= MARGIN
-                agreed = linked_intervals(pair(reference + difference, reference), owner, {"share": near}, 0.95)
-                ends = {"upper limit": limits.loa_upper_ci, "bias": limits.bias_ci, "share": agreed["share_ci"]}
-                ends["CCC"] = agreed["ccc_ci"]
+                ends = {
+                    "upper limit": limits.loa_upper_ci,
+                    "bias": limits.bias_ci,
+                    "share": share_interval(np.abs(difference) <= MARGIN, owner),
+                    "CCC": coefficient_intervals(pair(reference + difference, reference), owner, 0.95)["ccc_ci"],
+                }
                 for name, (low, high) in ends.items():
                     held[name] += low <= truth[name] <= high
             rows += [row(name, f"{design}; {between:g} between", count, draws) for name, count in held.items()]
+    return rows
+
+
+def concordance_rows(draws: int) -> list[dict]:
+    """Coverage of the interval of concordance by jackknife and by Lin, one pair a patient."""
+    random, rows = np.random.default_rng(1), []
+    difference, reference, _ = pairs_of(random, [1] * 400_000, 0.5)
+    truth = concordance(reference + difference, reference).ccc
+    for n in (10, 20, 50, 100, 300):
+        held = {"CCC": 0, "CCC by Lin": 0}
+        for _ in range(draws):
+            difference, reference, owner = pairs_of(random, [1] * n, 0.5)
+            both = pair(reference + difference, reference)
+            for name, (low, high) in (
+                ("CCC", coefficient_intervals(both, owner, 0.95)["ccc_ci"]),
+                ("CCC by Lin", concordance(both.method, both.reference).ccc_ci),
+            ):
+                held[name] += low <= truth <= high
+        rows += [row(name, f"{n} patients with one", count, draws) for name, count in held.items()]
     return rows
 
 
@@ -121,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=2000)
     options = parser.parse_args()
-    table = pd.DataFrame(linked_rows(options.draws) + mean_rows(options.draws))
+    table = pd.DataFrame(linked_rows(options.draws) + concordance_rows(options.draws) + mean_rows(options.draws))
     write_plain(table, ROOT / "reports" / "checks" / "few_patients.csv")
     print(table.groupby("statistic")["coverage"].describe().round(3).to_string())
 

@@ -1,8 +1,8 @@
 """What the shipped weights do on scans they never saw: Dice by type, false blood, seconds a scan.
 
 Writes reports/checks/weights.csv, and for the shipped weights the same figures into their model card. All cases are
-simulated but one: the head of ../shared/data/dicom/ge_head, which does not bleed, as it is and with blood of real shape
-put into it (left out where it is missing).
+simulated but those of two real heads, as they are and with blood of real shape put into them: the one of
+../shared/data/dicom/ge_head and that of `--invesalius` (each left out where it is missing). Neither bleeds.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
-from real_head import brain, outlines, with_blood
+from real_head import brain, invesalius_head, outlines, with_blood
 
 from ich.abc2 import abc2_variants
 from ich.model import SHIPPED_WEIGHTS, load_weights
@@ -100,14 +100,13 @@ def put_in(folder: Path, scan: Scan, inside: np.ndarray, patient: str, mask: Pat
     }  # fmt: skip
 
 
-def real_head_rows(folder: Path, n: int, jobs: int) -> list[dict]:
-    """The real head as it is, and with the hematomas of n patients put in one by one."""
-    scan = read_scan(GE_HEAD)
+def real_head_rows(folder: Path, name: str, scan: Scan, n: int, jobs: int) -> list[dict]:
+    """A real head as it is, and with the hematomas of n patients put in one by one."""
     false_ml = predict(*network(folder), scan).volume_ml
-    rows = [{"group": "real head, GE", "stratum": "none", "quantity": "false_ml", "n": 1, "value": false_ml}]
+    rows = [{"group": f"real head, {name}", "stratum": "none", "quantity": "false_ml", "n": 1, "value": false_ml}]
     if not OUTLINES.is_dir():
         return rows
-    inside, group = brain(scan), "real head, GE, real outlines filled in"
+    inside, group = brain(scan), f"real head, {name}, real outlines filled in"
     tried = joblib.Parallel(n_jobs=jobs)(
         joblib.delayed(put_in)(folder, scan, inside, *outline, seed)
         for seed, outline in enumerate(outlines(OUTLINES)[:n])
@@ -237,7 +236,7 @@ def main() -> None:
     parser.add_argument("--outlines", type=int, default=100, help="real outlines put into the real head")
     parser.add_argument("--cache", type=Path, help="existing folder that keeps rendered cases for other weights")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--without-real", action="store_true", help="leave the real head out")
+    parser.add_argument("--invesalius", type=Path, metavar="CRANIUM.INV3", help="see real_head.invesalius_head")
     options = parser.parse_args()
     work = [("embedded cohort, demo test split", EMBEDDED_SEED, index) for index in test_split()]
     work += [("embedded kind, another seed", FRESH_SEED, i) for i in first_of_each_type(FRESH_SEED, options.fresh)]
@@ -248,8 +247,11 @@ def main() -> None:
         )
     )
     rows = summary(cases)
-    if GE_HEAD.is_dir() and not options.without_real:
-        rows += real_head_rows(options.weights, options.outlines, options.jobs)
+    heads = {"GE": read_scan(GE_HEAD)} if GE_HEAD.is_dir() else {}
+    if options.invesalius:
+        heads["InVesalius"] = invesalius_head(options.invesalius)
+    for name, scan in heads.items():
+        rows += real_head_rows(options.weights, name, scan, options.outlines, options.jobs)
     rows += seconds_a_scan(options.weights)
     table = pd.DataFrame(rows)
     write_plain(table, options.out)
