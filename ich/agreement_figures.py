@@ -18,12 +18,12 @@ from ich.canvas import (
     legend_below,
     log_ticks,
     note,
-    number,
     set_count,
     set_title,
     side_labels,
 )
 from ich.regression import Line
+from ich.wording import number
 
 _UNITS = {"ml": "difference, ml", "percent": "difference, % of mean", "ratio": "ratio"}
 

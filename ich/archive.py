@@ -41,7 +41,7 @@ def members(run: Path) -> list[str]:
         found += [
             path.relative_to(run).as_posix()
             for path in (run / part).rglob("*")
-            if path.is_file() and not path.is_symlink() and not path.name.endswith(".tmp")
+            if path.is_file() and not path.is_symlink() and not path.name.startswith(".") and path.suffix != ".tmp"
         ]
     return sorted(found)
 
@@ -51,7 +51,7 @@ def write_archive(run: Path, out: Path, license_url: str = "") -> int:
 
     Parameters
     ----------
-    license_url : address of the licence under which the run is given away; the metadata name none without it.
+    license_url : address of the license under which the run is given away; the metadata name none without it.
 
     Raises
     ------
@@ -117,11 +117,11 @@ def _crate(run: Path, manifest: dict, names: list[str], license_url: str) -> dic
         "conformsTo": {"@id": CONTEXT},
         "about": {"@id": "./"},
     }
-    licence = [{"@id": license_url, "@type": "CreativeWork", "name": license_url}] if license_url else []
+    license = [{"@id": license_url, "@type": "CreativeWork", "name": license_url}] if license_url else []
     files = [_file(run, name) for name in names]
     # The address of the term sha256 is that of the RO-Crate terms; schema.org's own came after version 1.1.
     context = [f"{CONTEXT}/context", {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}]
-    return {"@context": context, "@graph": [about, root, program, action, *licence, *files]}
+    return {"@context": context, "@graph": [about, root, program, action, *license, *files]}
 
 
 def _file(run: Path, name: str) -> dict:

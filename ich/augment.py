@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ich.model import AIR_HU
+from ich.hounsfield import AIR_HU
 
 BENDS = 6  # control points along a side of the field that bends a slice
 BEND = 0.03  # SD of their displacement, in halves of the image's side

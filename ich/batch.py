@@ -8,6 +8,7 @@ import torch
 from ich.case import segment
 from ich.gpu import processes
 from ich.model import SHIPPED_WEIGHTS, choose_device
+from ich.nifti import is_nifti
 from ich.parallel import each
 from ich.predict import ready
 from ich.provenance import file_hash
@@ -31,7 +32,7 @@ def scans_in(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     visible = sorted(each for each in path.iterdir() if not each.name.startswith("."))
-    files = [each for each in visible if each.is_file() and each.name.lower().endswith((".nii", ".nii.gz"))]
+    files = [each for each in visible if each.is_file() and is_nifti(each)]
     others = (each for each in visible if each.is_file() and each not in files)
     if any(image.kind != DAMAGED for each in others for image in read_slices(each)):
         return [*files, path]  # the images of a series lie here

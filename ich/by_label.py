@@ -7,6 +7,7 @@ import pandas as pd
 
 from ich.overlap import LESION_BINS_ML, lesion_suffix
 from ich.resampling import share_interval
+from ich.tables import LABELS
 
 MEDIANS = ("sensitivity", "precision", "hd95_mm", "assd_mm", "nsd_2mm")
 
@@ -97,7 +98,7 @@ def lesions_found(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _groups(metrics: pd.DataFrame):
     """Parts by reader and label, in the order of the table: blood before its labels."""
-    order = {"blood": 0, "parenchymal": 1, "ventricular": 2, "subarachnoid": 3}
+    order = {"blood": 0, **LABELS}
     ranked = metrics.assign(rank=metrics["label"].map(order))
     for (reader, _), part in ranked.groupby(["reader", "rank"], sort=True):
         yield (reader, part["label"].iloc[0]), part

@@ -2,10 +2,7 @@
 
 import hashlib
 import math
-import os
-import time as clock
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ich import tables
+from ich.atomic import locked
 from ich.grid import Grid
 
 SLICE_WEIGHTS = (0.0, 0.5, 1.0)
@@ -166,7 +164,7 @@ def append(reading: Reading, path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with locked(path.with_name(f".{path.name}.lock"), path.name, LOCK_WAIT_S):
         before = tables.read(path, "readers") if path.is_file() else None
         number = 1
         if before is not None:
@@ -176,27 +174,8 @@ def append(reading: Reading, path: str | Path) -> pd.DataFrame:
         return tables.write(both, path, "readers")
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold `path` by a file beside it that only one process can make."""
-    lock = path.with_name(path.name + ".lock")
-    last = clock.monotonic() + LOCK_WAIT_S
-    while True:
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
-            break
-        except FileExistsError:
-            if clock.monotonic() > last:
-                raise TimeoutError(f"{path.name}: another notebook is writing; remove {lock.name} if none is") from None
-            clock.sleep(0.05)
-    try:
-        yield
-    finally:
-        lock.unlink()
-
-
 def reading_order(case_ids: Iterable[str], reader: str) -> list[str]:
-    """Cases in an order of chance that a reader's name alone decides: another reader's differs."""
+    """Cases in random order, seeded by the reader's name."""
     seed = int.from_bytes(hashlib.sha256(reader.strip().encode()).digest()[:8], "big")
     cases = sorted(case_ids)
     return [cases[n] for n in np.random.default_rng(seed).permutation(len(cases))]

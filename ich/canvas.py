@@ -23,7 +23,7 @@ MM_PER_INCH = 25.4
 PNG_DPI = 300
 DISPLAY_DPI = 144
 
-# Okabe and Ito's colors: apart for the color-blind; markers keep the groups apart in greyscale too.
+# Okabe and Ito's colors: apart for the color-blind; markers keep the groups apart in grayscale too.
 INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
 BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7"
 SERIES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (VERMILION, "v"), (INK, "P"))
@@ -149,12 +149,6 @@ def column_label(name: str) -> str:
     """A column as a reader's word: network_ml -> network."""
     words = name.removesuffix("_ml").replace("_", " ")
     return words.replace("abc2", "ABC/2").replace("abc3", "ABC/3")
-
-
-def number(value: float, digits: int = 1) -> str:
-    """A number as text with a true minus sign."""
-    text = f"{value:.{digits}f}"
-    return (text[1:] if float(text) == 0 and text.startswith("-") else text).replace("-", "−")
 
 
 def note(ax: Axes, text: str, *, x: float = 0.02, y: float = 0.98) -> None:

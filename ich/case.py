@@ -99,6 +99,14 @@ def _for_abc2(labels: np.ndarray) -> tuple[str, np.ndarray]:
     return ("parenchymal blood", parenchymal) if parenchymal.any() else ("blood as a whole", labels > 0)
 
 
+def _in_hu(path: Path, series: str | None = None) -> Scan:
+    """The scan at a path; ScanError where its values are no HU."""
+    scan = read_scan(path, series)
+    if scan.kind != "hu":
+        raise ScanError(f"{path}: {'; '.join(scan.notes)}")
+    return scan
+
+
 def analyze(
     scan_path: Path,
     weights: Path | Weights = SHIPPED_WEIGHTS,
@@ -121,14 +129,13 @@ def analyze(
         A scan or the weights cannot be used.
     """
     loaded = weights if isinstance(weights, Weights) else Weights.load(weights, device)
-    card, scan = loaded.card, read_scan(scan_path, series)
-    if scan.kind != "hu":
-        raise ScanError(f"{scan_path}: {'; '.join(scan.notes)}")
+    card, scan = loaded.card, _in_hu(scan_path, series)
+    former = _in_hu(earlier) if earlier else None
     prediction = predict(loaded.network, loaded.settings, scan)
-    before = predict(loaded.network, loaded.settings, read_scan(earlier)) if earlier else None
+    before = predict(loaded.network, loaded.settings, former) if former else None
     grid = scan.grid
     measured_of, mask = _for_abc2(prediction.labels)
-    variants = abc2_variants(mask, grid.spacing_mm, grid.positions_mm)
+    variants = abc2_variants(mask, grid.spacing_mm, grid.positions_mm, thickness_mm=grid.header_slice_spacing_mm)
     calibration = card["volume_calibration"]
     content = {
         "volume_ml": prediction.volume_ml,
@@ -151,6 +158,7 @@ def analyze(
         "warnings": [
             *[SIMULATED] * simulated,
             *(doubts(scan_path, earlier, series) if earlier else []),
+            *(f"Earlier scan: {note}" for note in ((*former.grid.notes, *former.notes) if former else ())),
             *warnings_for(scan, prediction, loaded),
         ],
     }

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ich import drawn
-from ich.canvas import column_label, number
+from ich.canvas import column_label
+from ich.wording import number
 
 CHECKED = ("bland_altman", "scatter")
 QUOTED = re.compile(r"<!-- (\w+):(\w+):([^>]*?) -->(-?[\d.]+)")

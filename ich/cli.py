@@ -90,8 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     agree.add_argument("--out", type=Path, required=True, help="result to write (JSON)")
 
     evaluate = command("evaluate", _evaluate, "report of predicted masks against reference masks of the same names")
-    evaluate.add_argument("--reference", type=Path, required=True, metavar="DIR", help="reference masks")
-    evaluate.add_argument("--prediction", type=Path, required=True, metavar="DIR", help="predicted masks")
+    evaluate.add_argument("--reference", required=True, metavar="DIR", help="reference masks")
+    evaluate.add_argument("--prediction", required=True, metavar="DIR", help="predicted masks")
     evaluate.add_argument("--cohort", type=Path, help="CSV with case_id, patient_id, hemorrhage_type")
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder to write")
     evaluate.add_argument("--overwrite", action="store_true", help="remove an existing run there first")
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         "scan", nargs="+", metavar="SCAN", help="NIfTI file, DICOM folder, or folder of them; or its address"
     )
     segment.add_argument("--series", metavar="NAME", help="which of several DICOM series of the scan, such as 2a")
-    segment.add_argument("--earlier", type=Path, metavar="SCAN", help="an earlier scan of the patient, to compare with")
+    segment.add_argument("--earlier", metavar="SCAN", help="an earlier scan of the patient, to compare with")
     segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     segment.add_argument(
         "--weights", type=Path, metavar="DIR", help="model folder of a run (default: the weights that ich ships)"
@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     archiving.add_argument("run", type=Path, metavar="RUN", help="run folder, or name of a run in reports")
     archiving.add_argument("--out", type=Path, required=True, metavar="FILE.zip", help="archive to write")
-    archiving.add_argument("--license", default="", metavar="URL", help="licence under which the run is given away")
+    archiving.add_argument("--license", default="", metavar="URL", help="license under which the run is given away")
     archiving.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
 
     opening = command("open", _open, "show the report of a run in the browser")
@@ -239,7 +239,7 @@ def _cohort(options: argparse.Namespace) -> int:
 
     if options.kind is None:
         for kind in KINDS.values():
-            print(f"{kind.name}: {kind.title}\n  {kind.layout}\n  from {kind.obtained}; licence: {kind.licence}\n")
+            print(f"{kind.name}: {kind.title}\n  {kind.layout}\n  from {kind.obtained}; license: {kind.license}\n")
         return 0
     if options.kind not in KINDS:
         raise ValueError(f"kind of dataset {options.kind!r} is not known, wanted one of {', '.join(KINDS)}")
@@ -309,7 +309,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from ich.measure import masks_in
     from ich.remote import local
 
-    references, predictions = (masks_in(local(str(given))) for given in (options.reference, options.prediction))
+    references, predictions = (masks_in(local(given)) for given in (options.reference, options.prediction))
     if not references.keys() & predictions.keys():
         raise ValueError(
             f"no reference mask has a prediction of its name: {len(references)} references ({min(references)}, ...), "
@@ -347,7 +347,8 @@ def _segment(options: argparse.Namespace) -> int:
         failed = summary[summary["reason"].notna()]
         print(f"{len(scans) - len(failed)} of {len(scans)} scans (research use only): {options.out / 'summary.csv'}")
         return _say_failures(failed.rename(columns={"case": "case_id"}))
-    result = segment(scans[0], options.out, weights, earlier=options.earlier, series=options.series)
+    earlier = local(options.earlier) if options.earlier else None
+    result = segment(scans[0], options.out, weights, earlier=earlier, series=options.series)
     trained = "trained on simulated CT only, " if result["weights"]["simulated"] else ""
     print(f"{result['volume_ml']:.1f} ml of blood ({trained}research use only): {options.out / 'case.html'}")
     for text in result["warnings"]:

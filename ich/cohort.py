@@ -14,21 +14,11 @@ import pandas as pd
 
 from ich.given import case_table, own_patients
 from ich.grid import Grid, as_acquired
-from ich.layouts import NO_MASK, nifti_files, stem
+from ich.layouts import NO_IMAGE, NO_MASK, nifti_files, stem
 from ich.parallel import each
 from ich.quality import EXCLUDING, check_quality
 from ich.scan import ScanError, check_same_grid, read_mask, read_scan, write_mask
 from ich.tables import LABELS, SPLITS, check_ids
-
-SOURCE_COLUMNS = [
-    "case_id",
-    "patient_id",
-    "image",
-    "reference_mask",
-    "second_mask",
-    "scan_date",
-    "hemorrhage_type",
-]
 
 
 def embedded(run_dir: Path, n: int, seed: int, size: int, jobs: int = -1) -> pd.DataFrame:
@@ -199,7 +189,7 @@ def _check_case(case: dict, run_dir: Path, need_image: bool, excluding: tuple[st
     if not isinstance(case.get("reference_mask"), str):
         return _Checked(row, "no reference mask is named")
     if need_image and not isinstance(case.get("image"), str):
-        return _Checked(row, "no scan was found for this mask")
+        return _Checked(row, NO_IMAGE)
     try:
         labels, grid = read_mask(run_dir / case["reference_mask"])
         row.update(_outlined(case, labels, grid), content=_content(labels, grid))

@@ -12,7 +12,8 @@ from ich.compare import Comparison, measured_cases
 from ich.front_page import render
 from ich.html import page, use_notice
 from ich.marks import calipers, mark, signed_mark
-from ich.print_tables import DASH, INTERVALS, PrintTable, method_name, number
+from ich.print_tables import INTERVALS, PrintTable, method_name
+from ich.wording import DASH, number
 
 SHOWN_CASES = 8
 RECORD = "comparison.json"  # written last: what a folder of a comparison is known by

@@ -125,7 +125,7 @@ class Shift:
     shift_ci: tuple[float, float]
     confidence_reached: float  # below that asked for where n is too small to reach it
     p: float  # 1 where every difference is zero
-    exact: bool  # interval from the counted distribution
+    exact: bool  # p from the exact distribution
 
     def reached_ci(self, confidence: float) -> tuple[float, float]:
         """`shift_ci`; NaN where so few differences do not reach the confidence (of 0.95 six do)."""
@@ -139,8 +139,9 @@ class Shift:
 def hodges_lehmann(differences: ArrayLike, confidence: float = 0.95) -> Shift:
     """Median of the Walsh averages with the interval that inverts the signed-rank test.
 
-    Without ties and up to 50 differences the interval is exact (order statistics of the Walsh averages),
-    beyond normal. The p value leaves zero differences out.
+    Up to 50 differences the interval is of the exact distribution (order statistics of the Walsh averages; conservative
+    with ties), beyond normal. The p value leaves zero differences out, and is exact without them, without ties and up
+    to 50.
 
     Raises
     ------
@@ -196,8 +197,8 @@ def paired_absolute_errors(
     One row per group, then "all": group, first, second, n, n_patients, n_missing, first_mean_ml, second_mean_ml,
     shift_ml (Hodges-Lehmann, error of first minus error of second: negative favors first; of the patients' mean
     differences, where the table names patients), shift_ci_low, shift_ci_high (empty where n is too small for the
-    confidence), confidence_reached, p (Wilcoxon
-    signed-rank), p_holm (over the groups; "all" stands alone).
+    confidence), confidence_reached, p (Wilcoxon signed-rank),
+    p_holm (over the groups; "all" stands alone).
     A group without cases has n = 0 and empty numbers.
     """
     values = _columns(table, [reference, first, second])

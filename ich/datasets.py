@@ -19,6 +19,7 @@ from ich.layouts import (
     read_table,
     sex_of,
 )
+from ich.tables import LABEL_NAMES
 
 TYPES = {
     "Intraparenchymal": 1,
@@ -30,7 +31,6 @@ TYPES = {
 SHORT = dict(zip(TYPES, ("IPH", "IVH", "SAH", "EDH", "SDH"), strict=True))
 DEMOGRAPHICS_ORDER = ("Intraventricular", "Intraparenchymal", "Subarachnoid", "Epidural", "Subdural")
 FIVE_TYPES = {"1": "epidural", "2": 1, "3": 2, "4": 3, "5": "subdural"}  # BHSD's dataset.json
-TYPE_OF_LABEL = {1: "parenchymal", 2: "ventricular", 3: "subarachnoid"}
 PHYSIONET_SCANS = {f"{number:03d}" for number in (*range(49, 59), *range(66, 131))}
 INSTANCE_SCANS = {f"{number:03d}" for number in range(1, 101)}
 RSNA_ID = re.compile(r"(ID_[0-9a-f]+)_ID_[0-9a-f]+$")  # patient, then study
@@ -43,7 +43,7 @@ def _whole_mask(types: set[str]) -> dict:
     label 1, and a mask that mixes it with extra-axial blood cannot be used.
     """
     meanings = [TYPES[name] for name in TYPES if name in types]
-    inside = [TYPE_OF_LABEL[meaning] for meaning in meanings if isinstance(meaning, int)]
+    inside = [LABEL_NAMES[meaning] for meaning in meanings if isinstance(meaning, int)]
     reason = None
     if inside and len(inside) < len(meanings):
         reason = "subdural or epidural blood is drawn with the rest under one value: the mask cannot be split"
@@ -134,8 +134,8 @@ def instance(root: Path) -> Layout:
         *deviations("training scans", set(images), INSTANCE_SCANS),
         *deviations("training masks", set(masks), INSTANCE_SCANS),
     ]
-    unlabelled = "scan of the validation or test set, without a reference mask"
-    return Layout(rows, notes, reasons={p: unlabelled for p in root.rglob("*.nii*")})
+    unlabeled = "scan of the validation or test set, without a reference mask"
+    return Layout(rows, notes, reasons={p: unlabeled for p in root.rglob("*.nii*")})
 
 
 def bhsd(root: Path) -> Layout:

@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 
 from ich.grid import MAX_VOXELS, Grid, Scan, ScanError, describe_steps, orient, slice_normal, tilt_between
-from ich.hounsfield import AIR_HU, floor_padding, value_kind
+from ich.hounsfield import LOWEST_HU, floor_padding, value_kind
 from ich.series import Series, Slice, choose_series
 from ich.slices import BROKEN_FILE
 
@@ -194,8 +194,8 @@ def _plane_hu(header: pydicom.Dataset, stored: np.ndarray, frame: int) -> tuple[
     else:
         plane = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
     if padding is not None:
-        plane[padding] = AIR_HU
-        notes.append(f"padding value {header.PixelPaddingValue} set to {AIR_HU} HU")
+        plane[padding] = LOWEST_HU
+        notes.append(f"padding value {header.PixelPaddingValue} set to {LOWEST_HU} HU")
     return plane, notes
 
 

@@ -19,16 +19,9 @@ from ich.cohort import flow
 from ich.html import IMAGES, TEMPLATES, data_uri, page, provenance, use_notice
 from ich.limitations import limits_of
 from ich.marks import calipers, mark
-from ich.print_tables import (
-    dice_rows,
-    interval,
-    method_name,
-    number,
-    print_tables,
-    quoted_said,
-    read_rows,
-)
+from ich.print_tables import dice_rows, interval, method_name, print_tables, quoted_said, read_rows
 from ich.three_cases import RANKS
+from ich.wording import number
 
 FIRST = ("network_ml", "abc2_ml")  # the methods of the answer
 SECTIONS = {  # what a page may lack, the notebook that would have made it

@@ -9,7 +9,7 @@ PROCESS_BYTES = 2e9  # for one process: CUDA itself, a network or a simulated he
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory that a GPU has free; without end for a CPU, whose memory the data fill already."""
+    """Memory that a GPU has free; infinite for a CPU, whose memory already holds the data."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
 
 

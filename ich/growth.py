@@ -7,8 +7,6 @@ from scipy import stats
 
 from ich.volume_classes import expanded
 
-# Either is the usual definition of hematoma expansion: Dowlatshahi D et al. Neurology 2011;76:1238-44.
-
 
 @dataclass(frozen=True)
 class Growth:

@@ -4,7 +4,8 @@ import numpy as np
 from scipy import ndimage
 
 LEAST_RANGE = 50  # HU of a head: skin and bone are far more apart
-AIR_HU = -1024  # nothing attenuates less than vacuum, -1000 HU, save for noise; scanners pad below it
+AIR_HU = -1000
+LOWEST_HU = -1024  # nothing attenuates less than vacuum, -1000 HU, save for noise; scanners pad below it
 
 
 def floor_padding(hu: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -13,10 +14,10 @@ def floor_padding(hu: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     Returns the array and a note with the share of voxels, none if nothing was below.
     """
     lowest = hu.min()
-    if lowest >= AIR_HU:
+    if lowest >= LOWEST_HU:
         return hu, ()
-    share = np.count_nonzero(hu < AIR_HU) / hu.size
-    np.maximum(hu, AIR_HU, out=hu)
+    share = np.count_nonzero(hu < LOWEST_HU) / hu.size
+    np.maximum(hu, LOWEST_HU, out=hu)
     return hu, (f"{share:.1%} of voxels lie outside the scanner's field (down to {lowest:g}) and count as air",)
 
 
@@ -47,7 +48,7 @@ def value_kind(hu: np.ndarray) -> tuple[str, tuple[str, ...]]:
     changed: the reader decides.
     """
     sample = hu[::4, ::4]
-    known = sample[sample >= AIR_HU]
+    known = sample[sample >= LOWEST_HU]
     if not known.size:
         return "hu", ()
     lowest, highest = float(known.min()), float(known.max())

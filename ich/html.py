@@ -23,7 +23,6 @@ TEMPLATES = Path(__file__).with_name("templates")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; font-src data:"
 OUTPUTS = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
 IMAGES = {".png": "image/png", ".svg": "image/svg+xml"}
-NUMBER = re.compile(r"-?\d+\.\d*(e[-+]?\d+)?|-?\d+(e[-+]?\d+)?|-?\d+", re.IGNORECASE)
 SWITCH = '<input type="checkbox" id="show-code"><label class="show-code" for="show-code">Show code</label>\n'
 
 Links = Sequence[tuple[str, str]]
@@ -90,9 +89,9 @@ def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
         body,
     ).replace("</table>", "</table></div>")
     title = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), path.stem)
-    heading = title.strip().splitlines()[0].lstrip("# ") if title.strip() else path.stem
+    named = title.strip().splitlines()[0].lstrip("# ") if title.strip() else path.stem
     body += f"<footer><p>{html.escape(use_notice({}))}</p></footer>"
-    write_text(out, page(heading, body, links, out.name, code_switch=True))
+    write_text(out, page(named, body, links, out.name, code_switch=True))
 
 
 def _without_markup(notebook: nbformat.NotebookNode) -> None:
@@ -135,9 +134,9 @@ def use_notice(card: dict) -> str:
     return " ".join(said)
 
 
-def _link(text: str, address: str, after: str = "", here: bool = False) -> str:
+def _link(text: str, address: str, here: bool = False) -> str:
     marked = ' aria-current="page"' if here else ""
-    return f'<li><a href="{html.escape(address)}"{marked}>{html.escape(text)}</a>{html.escape(after)}</li>'
+    return f'<li><a href="{html.escape(address)}"{marked}>{html.escape(text)}</a></li>'
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -146,37 +145,16 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def _table(frame: pd.DataFrame, caption: str) -> str:
-    """A table of texts as HTML; numbers are rounded to 2 decimals and stand at the right."""
-    numeric = {name for name in frame.columns if all(NUMBER.fullmatch(text) for text in frame[name] if text)}
-    head = "".join(f'<th scope="col"{_side(name, numeric)}>{html.escape(heading(name))}</th>' for name in frame.columns)
+    """A table of texts as HTML."""
+    head = "".join(f'<th scope="col">{html.escape(heading(name))}</th>' for name in frame.columns)
     rows = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{_side(name, numeric)}>{html.escape(_shown(text, name, numeric))}</td>"
-            for name, text in zip(frame.columns, row, strict=True)
-        )
-        + "</tr>"
+        "<tr>" + "".join(f"<td>{html.escape(text) or '–'}</td>" for text in row) + "</tr>"
         for row in frame.itertuples(index=False, name=None)
     )
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(caption)}"><table>'
         f"<caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
-
-
-def _side(name: str, numeric: set[str]) -> str:
-    return ' class="number"' if name in numeric else ""
-
-
-def _shown(text: str, column: str, numeric: set[str]) -> str:
-    if column not in numeric or not text:
-        return text or "–"
-    if "." not in text and "e" not in text.lower():
-        return text
-    value = float(text)
-    if column == "p" or column.startswith("p_") or column.endswith("_p"):
-        return "<0.001" if value < 0.001 else f"{value:.3f}"
-    return f"{value:.2f}"
 
 
 def provenance(manifest: dict) -> str:

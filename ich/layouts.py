@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ich.dicom_masks import name_kind
+from ich.nifti import is_nifti
 
 TABLE = "table or document of the dataset"
 NO_IMAGE = "no scan was found for this mask"
@@ -56,11 +57,6 @@ def case_row(
 def hidden(path: Path, root: Path) -> bool:
     """Whether a file, or a folder above it below `root`, is one of the operating system and not of the dataset."""
     return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts)
-
-
-def is_nifti(path: Path) -> bool:
-    """Whether a file is named as NIfTI, in capitals too."""
-    return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def stem(path: Path) -> str:
@@ -247,7 +243,7 @@ def label_meanings(named: list[tuple[int, str]], where: str) -> tuple[dict[str, 
 
 def bids(root: Path) -> Layout:
     """BIDS: sub-*/[ses-*/]ct/*_ct.nii.gz, masks in derivatives as *_mask or *_dseg with a table of labels."""
-    images = [p for p in sorted(root.glob("sub-*/**/*_ct.nii*")) if p.name.endswith((".nii", ".nii.gz"))]
+    images = [p for p in sorted(root.glob("sub-*/**/*_ct.nii*")) if is_nifti(p)]
     if not images:
         found = ", ".join(sorted(p.name for p in root.iterdir())[:12])
         raise ValueError(f"no sub-*/ct/sub-*_ct.nii.gz here; found {found or 'nothing'}")
@@ -299,7 +295,7 @@ def _mask_meaning(mask: Path, root: Path, layout: Layout) -> dict[str, int | str
         if table is None:
             return {}
         rows = read_table(table, ("index", "name"), sep="\t").dropna(subset=["index", "name"])
-        layout.reasons[table] = "table or document of the dataset"
+        layout.reasons[table] = TABLE
         if not rows["index"].str.fullmatch(r"\d+").all():
             raise ValueError(f"{table.name}: column index holds values that are no whole numbers")
         return label_meanings(
@@ -326,7 +322,7 @@ def _participants(root: Path, layout: Layout) -> dict[str, tuple]:
     if not path.is_file():
         layout.notes.append("participants.tsv is missing: age and sex are not known")
         return {}
-    layout.reasons[path] = "table or document of the dataset"
+    layout.reasons[path] = TABLE
     rows = read_table(path, ("participant_id",), sep="\t").to_dict("records")
     return {str(row["participant_id"]): (age_of(row.get("age")), sex_of(row.get("sex"))) for row in rows}
 

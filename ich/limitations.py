@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ich.print_tables import PAPER, dice_rows, number, read_rows
+from ich.print_tables import PAPER, dice_rows, read_rows
+from ich.wording import number
 
 FEW = 10  # cases; intervals of a smaller group are wide or missing
 

@@ -95,28 +95,28 @@ def linked_limits(
     m, bias, sd = found.n_patients, found.mean, math.sqrt(found.total)
     lower_ci = upper_ci = NOT_KNOWN
     if m >= FEWEST:
-        inner, outer = normal_limit_factors(found.independent, found.freedom, multiplier, confidence)
+        inner, outer = normal_limit_factors(found.effective_n, found.df, multiplier, confidence)
         lower_ci, upper_ci = (bias - outer * sd, bias - inner * sd), (bias + inner * sd, bias + outer * sd)
     return LinkedLimits(
         n=differences.size, n_subjects=m, n_missing=n_missing,
         bias=bias, bias_ci=mean_interval(differences, owner, confidence),
-        between_sd=math.sqrt(found.own), within_sd=math.sqrt(found.within), sd=sd,
+        between_sd=math.sqrt(found.between), within_sd=math.sqrt(found.within), sd=sd,
         loa_lower=bias - multiplier * sd, loa_upper=bias + multiplier * sd,
         loa_lower_ci=lower_ci, loa_upper_ci=upper_ci,
         multiplier=multiplier, confidence=confidence,
     )  # fmt: skip
 
 
-def normal_limit_factors(n: float, freedom: float, multiplier: float, confidence: float) -> tuple[float, float]:
+def normal_limit_factors(n: float, df: float, multiplier: float, confidence: float) -> tuple[float, float]:
     """Inner and outer distance of a limit's interval from the bias, in SD.
 
     Parameters
     ----------
-    n : independent pairs in the mean. freedom : degrees of freedom of the SD.
+    n : effective number of pairs. df : degrees of freedom of the SD.
 
     A limit is a quantile of a normal distribution, so its interval comes from the noncentral t distribution.
     """
-    inner, outer = nct.ppf([(1 - confidence) / 2, (1 + confidence) / 2], freedom, multiplier * math.sqrt(n))
+    inner, outer = nct.ppf([(1 - confidence) / 2, (1 + confidence) / 2], df, multiplier * math.sqrt(n))
     return float(inner) / math.sqrt(n), float(outer) / math.sqrt(n)
 
 
@@ -127,9 +127,10 @@ def coefficient_intervals(pairs: Pairs, owner: np.ndarray | None, confidence: fl
     ----------
     owner : (n,) patient of each pair, as `owners` gives it.
 
-    By jackknife over patients of Fisher's z, with t. Volumes of hematomas are skewed, so that a few large cases make
-    the coefficient: Lin's interval, which takes them as normal, then holds the truth far less often than it says, and
-    more cases do not mend it; this one holds it more often, if still too seldom (reports/checks/few_patients.csv).
+    By jackknife over patients of Fisher's z, with t. Volumes of hematomas are skewed, so that a few large cases
+    dominate the coefficient: Lin's interval, which takes them as normal, then covers the truth far less often than it
+    says, and more cases do not help; this one covers it more often, though still too rarely
+    (reports/checks/few_patients.csv).
     Source: Feng, Baumgartner & Svetnik, Stat Med 2014;33:514, there for one pair a patient.
     """
     owner = np.arange(pairs.n) if owner is None else owner

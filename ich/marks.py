@@ -2,7 +2,8 @@
 
 import math
 
-from ich.print_tables import interval, number
+from ich.print_tables import interval
+from ich.wording import number
 
 
 def calipers(rows: list[dict], margin_ml: float | None = None) -> dict | None:

@@ -5,7 +5,6 @@ resampling through-plane would invent slices; in the plane every scan is brought
 What is done about thinner ones is in `ich.slab`.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,9 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from ich.atomic import replacing, write_text
 from ich.hounsfield import head_box
+from ich.provenance import file_hash
 from ich.scan import Grid
 
-AIR_HU = -1000
 SLICES_AT_ONCE = 32  # that `crop` resamples
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"  # what `ich segment` uses unless told otherwise
 
@@ -278,7 +277,7 @@ def save_weights(network: torch.nn.Module, settings: Settings, folder: Path, **c
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with replacing(folder / "weights.safetensors") as part:
         save_file(state, part)
-        digest = hashlib.sha256(part.read_bytes()).hexdigest()
+        digest = file_hash(part)
     text = json.dumps({"settings": asdict(settings), "sha256": digest, **card}, indent=2)
     write_text(folder / "settings.json", text + "\n")
 
@@ -307,7 +306,7 @@ def load_weights(folder: Path, device: torch.device) -> tuple[torch.nn.Module, S
     missing = [name for name in ("settings", "sha256") if name not in card]
     if missing:
         raise ValueError(f"{described}: has no {' and no '.join(missing)}")
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = file_hash(weights)
     if digest != card["sha256"]:
         raise ValueError(f"{weights}: SHA-256 {digest[:12]}… differs from {str(card['sha256'])[:12]}… in settings.json")
     fields: dict = {

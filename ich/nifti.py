@@ -16,7 +16,7 @@ from ich.grid import MAX_VOXELS, Grid, Native, Scan, ScanError, orient, slice_no
 from ich.hounsfield import floor_padding, value_kind
 from ich.tilt import table_step_correction
 
-LABELS = (0, 1, 2, 3)
+LARGEST_LABEL = 3
 SPACING_RANGE_MM = (0.05, 30.0)
 BROKEN_HEADER = (
     nib.spatialimages.HeaderDataError,
@@ -30,6 +30,11 @@ COMMENT = 6  # NIfTI extension code of a text comment
 POSITION_TOLERANCE_MM = 1e-3
 MAX_BYTES = 2**30 + 2**24  # of a file, unpacked: `MAX_VOXELS` of four bytes, and a header
 PIECE_BYTES = 2**22
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a file is named as NIfTI, in capitals too."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def read_nifti_scan(path: str | Path) -> Scan:
@@ -187,10 +192,10 @@ def _labels(values: np.ndarray, path: str | Path) -> np.ndarray:
     if values.dtype.kind == "f":
         # A scale factor such as 1/255 leaves a label at 1.0000001.
         exact = np.isfinite(values) & (np.abs(values - np.rint(values)) < 1e-5)
-        allowed = bool(exact.all()) and values.min() > -0.5 and values.max() < LABELS[-1] + 0.5
+        allowed = bool(exact.all()) and values.min() > -0.5 and values.max() < LARGEST_LABEL + 0.5
         values = np.rint(values) if allowed else values
     else:
-        allowed = values.min() >= 0 and values.max() <= LABELS[-1]
+        allowed = values.min() >= 0 and values.max() <= LARGEST_LABEL
     if not allowed:
         found = np.unique(values)
         shown = ", ".join(f"{v:g}" for v in found[:8]) + (", ..." if found.size > 8 else "")
@@ -352,7 +357,7 @@ def _own_comment(header: nib.Nifti1Header) -> dict | None:
 
 
 def _write(path: Path, data: np.ndarray, grid: Grid) -> None:
-    if not path.name.endswith((".nii", ".nii.gz")):
+    if not is_nifti(path):
         raise ScanError(f"{path}: wanted a name that ends in .nii or .nii.gz")
     if data.shape != grid.shape:
         raise ScanError(f"{path}: array shape {data.shape} differs from grid {grid.shape}")

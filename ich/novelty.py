@@ -1,10 +1,9 @@
-"""How unlike a scan is to those that a network was trained on, by the network's own features.
+"""How far a scan lies from those that a network was trained on, by the network's own features.
 
 A network answers for any picture. Features at the bottom of the U-Net, averaged over a scan, lie close together for
 scans of the kind that it knows and far off for others: a phantom, wrong HU, another modality.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from ich.atomic import replacing
 from ich.model import Settings, bottom_features, channels, logits_of, shows_head
+from ich.provenance import file_hash
 from ich.training_slices import Slices
 
 FILE = "novelty.safetensors"
@@ -96,7 +96,7 @@ def save(familiar: Familiar, folder: Path) -> str:
     numbers = np.array([familiar.limit, familiar.n_training, familiar.n_validation], np.float64)
     with replacing(folder / FILE) as part:
         save_file({"mean": familiar.mean, "sd": familiar.sd, "precision": familiar.precision, "numbers": numbers}, part)
-    return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
+    return file_hash(folder / FILE)
 
 
 def load(folder: Path, sha256: str | None) -> Familiar | None:
@@ -112,7 +112,7 @@ def load(folder: Path, sha256: str | None) -> Familiar | None:
     path = folder / FILE
     if not path.is_file():
         raise FileNotFoundError(f"no {FILE} in {folder}, which settings.json names")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+    if file_hash(path) != sha256:
         raise ValueError(f"{path}: its SHA-256 differs from that in settings.json")
     found = load_file(path)
     limit, training, validation = found["numbers"].tolist()

@@ -24,9 +24,9 @@ import numpy as np
 from ich.components import Box, bounding_box, label_components, layers_first
 from ich.scan import slice_weights_mm
 from ich.surface import Axes, Elements, area_elements, distances, voxel_elements
+from ich.tables import LABEL_NAMES
 
 LESION_BINS_ML = (0.0, 0.1, 1.0, 5.0, 25.0, float("inf"))
-LABELS = {1: "parenchymal", 2: "ventricular", 3: "subarachnoid"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +130,9 @@ def overlap_by_label(
     rows = [panel("blood", pair.values())]
     for value in sorted(found - {0}):
         if len(found - {0}) == 1:  # the label is all the blood there is
-            rows.append(rows[0] | {"label": LABELS[value]})
+            rows.append(rows[0] | {"label": LABEL_NAMES[value]})
             break
-        rows.append(panel(LABELS[value], (labels == value for labels in pair.values())))
+        rows.append(panel(LABEL_NAMES[value], (labels == value for labels in pair.values())))
     return rows
 
 
@@ -141,7 +141,7 @@ def _values(name, labels) -> set[int]:
         return {int(labels.any())}
     _boolean(name, labels)
     found = {int(value) for value in np.unique(labels[bounding_box(labels != 0)])}
-    if not found <= {0, *LABELS}:
+    if not found <= {0, *LABEL_NAMES}:
         raise ValueError(f"{name}: found labels {sorted(found)}, wanted 0 to 3")
     return found
 

@@ -13,9 +13,9 @@ from ich.calibration import AT_STAKE, count_bins, doubt
 from ich.cohort import path_from_run
 from ich.components import drop_specks
 from ich.gpu import out_of_memory, processes
+from ich.hounsfield import AIR_HU
 from ich.measure import masks_in
 from ich.model import (
-    AIR_HU,
     Settings,
     blood_probability,
     bottom_features,

@@ -4,7 +4,6 @@ Every number is read from a CSV table of the run and rounded; nothing is compute
 """
 
 import csv
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from ich.assumptions import UNCHECKED
 from ich.resampling import FEW
 from ich.strata import QUOTED_AT_ML
-from ich.wording import MINUS
+from ich.wording import DASH, number
 
 PAPER = "Wang et al. 2019"
 METHODS = {
@@ -21,7 +20,6 @@ METHODS = {
     "abc2_kothari_ml": "ABC/2, Kothari's C",
     "second_reader_ml": "second reader",
 }
-DASH = "\N{EN DASH}"
 FOLLOWING = ("ratio", "regression", "nonparametric")  # limits other than bias ± 1.96 SD
 INTERVALS = f"BCa bootstrap over patients, of fewer than {FEW} by t"
 
@@ -37,17 +35,6 @@ class PrintTable:
     notes: str
     worded: int = 1  # columns of words at the left; the others hold numbers
     groups: tuple[int, ...] = ()  # rows that begin a group
-
-
-def number(text: str | float, digits: int) -> str:
-    """A number as print has it, with a true minus sign; a dash where there is none."""
-    value = float(text) if text not in ("", None) else math.nan
-    if math.isnan(value):
-        return DASH
-    if math.isinf(value):
-        return "∞" if value > 0 else f"{MINUS}∞"
-    shown = f"{value:.{digits}f}"
-    return (shown[1:] if float(shown) == 0 and shown.startswith("-") else shown).replace("-", MINUS)
 
 
 def interval(row: dict[str, str], value: str, low: str, high: str, digits: int) -> str:

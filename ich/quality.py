@@ -10,9 +10,8 @@ import pandas as pd
 from scipy import ndimage
 
 from ich.grid import Grid, Scan
-from ich.hounsfield import AIR_HU
+from ich.hounsfield import AIR_HU, LOWEST_HU
 
-AIR_OUTSIDE = -1000
 FAR_MM = 1e6  # between slices: distances are taken within them
 IN_PLANE = ndimage.generate_binary_structure(2, 1)[..., None]
 LAYERS = np.zeros((3, 3, 3), int)  # neighbors within a slice only
@@ -198,7 +197,7 @@ def _check_slices(grid: Grid, limits: QualityLimits, found: Quality) -> None:
     thickest = int(np.argmax(steps))
     if steps[thickest] > limits.slice_mm:
         found.flag("slices", f"{steps[thickest]:.1f} mm apart, limit {limits.slice_mm:g}", thickest)
-    beside = np.maximum(np.r_[steps[0], steps[:-1]], np.r_[steps[1:], steps[-1]])
+    beside = np.maximum(np.r_[steps[1:2], steps[:-1]], np.r_[steps[1:], steps[-2:-1]])
     lone = np.flatnonzero(steps > limits.gap * beside)
     if len(lone):
         text = f"gap of {steps[lone[0]]:.1f} mm after slice {lone[0] + 1}: slices missing there"
@@ -257,7 +256,7 @@ def _check_coverage(coarse: _Coarse, limits: QualityLimits, found: Quality) -> N
 
 def _check_field_of_view(coarse: _Coarse, limits: QualityLimits, found: Quality) -> None:
     """Length of the head's outline that lies on the border of the picture or of its padding."""
-    beyond = np.pad(coarse.hu <= AIR_HU + 0.5, ((1, 1), (1, 1), (0, 0)), constant_values=True)
+    beyond = np.pad(coarse.hu <= LOWEST_HU + 0.5, ((1, 1), (1, 1), (0, 0)), constant_values=True)
     beyond = _joined_to_edge(beyond)
     touching = coarse.head & ndimage.binary_dilation(beyond, IN_PLANE)[1:-1, 1:-1]
     length = touching.sum(axis=(0, 1)) * float(np.mean(coarse.spacing_mm))
@@ -315,9 +314,7 @@ def _check_motion(coarse: _Coarse, limits: QualityLimits, found: Quality) -> Non
     air[:, front[len(front) // 3] :] = False  # holder and cushions lie beside and behind the head
     enough = air.sum(axis=(0, 1)) > 200
     if enough.any():
-        spread = [
-            float(np.percentile(coarse.hu[:, :, k][air[:, :, k]], 95)) - AIR_OUTSIDE for k in np.flatnonzero(enough)
-        ]
+        spread = [float(np.percentile(coarse.hu[:, :, k][air[:, :, k]], 95)) - AIR_HU for k in np.flatnonzero(enough)]
         found.row["streak_hu"] = max(spread)
         if max(spread) > limits.streak_hu:
             k = int(np.flatnonzero(enough)[np.argmax(spread)])
@@ -332,7 +329,8 @@ def _check_mask(coarse: _Coarse, scan: Scan, mask: np.ndarray, limits: QualityLi
     hard = 100 * float(np.mean((values > 200) | (values < -200)))
     share = block_mean(mask, coarse.step)
     near = ndimage.binary_dilation(coarse.head, IN_PLANE)
-    outside = 100 * float(share[~near].sum() / max(share.sum(), 1e-9))
+    blocks = mask.sum() / (coarse.step[0] * coarse.step[1])  # a rest at the far edge lies outside, too
+    outside = 100 * max(0.0, 1 - float(share[near].sum() / blocks))
     found.row |= {"mask_hu": mean, "mask_hard_percent": hard, "mask_outside_percent": outside}
     if not limits.mask_low_hu <= mean <= limits.mask_high_hu:
         text = f"mean of the mask {mean:.0f} HU, wanted {limits.mask_low_hu:g} to {limits.mask_high_hu:g} for blood"
@@ -347,6 +345,8 @@ def _check_mask(coarse: _Coarse, scan: Scan, mask: np.ndarray, limits: QualityLi
 
 def _check_shift(coarse: _Coarse, share: np.ndarray, limits: QualityLimits, found: Quality, k: int) -> None:
     """Whether another place in the same slices, up to 16 mm away, or a mirror image, is clearly brighter."""
+    if not share.any():  # all of the mask lies in the rest at the far edge
+        return
     # Bone, calcification and metal must not draw the mask to them: as dark as brain.
     hu = np.where((coarse.hu > 100) | ~coarse.inner, 30, np.clip(coarse.hu, 0, 100))
     total = share.sum()

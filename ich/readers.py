@@ -1,7 +1,7 @@
 """ABC/2 of human readers in the study: as methods beside the others, and among themselves.
 
 Readers weigh slices 0, 1/2 or 1, as Kothari et al. 1996 do, so their C is Kothari's and not that of the primary rule.
-Who saw the outlines while reading is another reader than who did not.
+A reader who saw the outlines counts as a different reader.
 """
 
 from collections.abc import Iterator

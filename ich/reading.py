@@ -48,9 +48,9 @@ def view_case(case: pd.Series, folder: Path) -> Viewer:
 class Session:
     """Cases one after the other: a viewer with the caliper, and buttons to go on.
 
-    A blinded session shows them in an order of chance of its own for each reader, without outlines, without their
+    A blinded session shows them in random order, another for each reader, without outlines, without their
     names, and nothing of a reference leaves the kernel. It goes on where the reader stopped; who has read all cases
-    reads them again, which gives the agreement of the reader with themself.
+    reads them again, which gives the intra-reader agreement.
 
     Parameters
     ----------

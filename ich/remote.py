@@ -27,7 +27,7 @@ def is_remote(address: str | Path) -> bool:
 def local(address: str | Path) -> Path:
     """A path that holds what is at `address`: a path itself, or the copy of a file or folder of a store.
 
-    Of a CSV file the folder that it lies in is fetched, as a manifest names files beside it.
+    For a CSV file its whole folder is fetched, as a manifest names files beside it.
 
     Raises
     ------

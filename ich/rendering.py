@@ -36,7 +36,8 @@ def isotropic(labels: np.ndarray, grid: Grid, step_mm: float = STEP_MM) -> np.nd
     present = [label for label in np.unique(small) if label]
     depths = np.stack([ndimage.map_coordinates(_depth_mm(small == label, grid), where, order=1) for label in present])
     inside = ndimage.gaussian_filter(depths.max(0), 1.0) > 0
-    return np.where(inside, np.array(present, np.uint8)[depths.argmax(0)], 0)
+    # A rim, as a lesion of one slice or at the edge of a scan has none.
+    return np.pad(np.where(inside, np.array(present, np.uint8)[depths.argmax(0)], 0), 1)
 
 
 def _depth_mm(mask: np.ndarray, grid: Grid) -> np.ndarray:

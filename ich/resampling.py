@@ -108,8 +108,8 @@ def share_interval(
     share = float(found.mean())
     if np.ptp(np.bincount(owner, found) / np.bincount(owner)) < 1e-9:
         return wilson(share * m, m, confidence)
-    alone = min(share * (1 - share) / by_patient(found, owner).error ** 2, found.size)
-    return _wilson(share * alone, alone, float(t.ppf((1 + confidence) / 2, m - 1)))
+    effective_n = min(share * (1 - share) / by_patient(found, owner).error ** 2, found.size)
+    return _wilson(share * effective_n, effective_n, float(t.ppf((1 + confidence) / 2, m - 1)))
 
 
 def _owner(patients: ArrayLike, n: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ich.dicom import read_dicom_scan
 from ich.grid import Grid, Scan, ScanError, check_same_grid, slice_weights_mm
-from ich.nifti import read_mask, read_nifti_scan, write_mask, write_scan
+from ich.nifti import is_nifti, read_mask, read_nifti_scan, write_mask, write_scan
 from ich.series import find_series
 
 __all__ = [
@@ -44,6 +44,6 @@ def read_scan(path: str | Path, series: str | None = None) -> Scan:
         return read_dicom_scan(path, series)
     if not path.exists():
         raise ScanError(f"{path}: no such file or folder")
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
+    if not is_nifti(path):
         raise ScanError(f"{path}: wanted a .nii or .nii.gz file, or the folder of a DICOM series")
     return read_nifti_scan(path)

@@ -200,7 +200,7 @@ def _without_copies(ordered: list[Slice]) -> list[Slice]:
 
 def _pixel_bytes(image: Slice) -> bytes:
     data = pydicom.dcmread(image.path, force=True).get("PixelData", b"")
-    return bytes([image.frame % 256]) + data if image.frame else data
+    return image.frame.to_bytes(4, "big") + data if image.frame else data
 
 
 def _sorted(group: list[Slice]) -> tuple[np.ndarray, list[Slice]]:

@@ -11,8 +11,9 @@ from matplotlib.lines import Line2D
 from ich.abc2 import ABC2
 from ich.canvas import GREEN, ORANGE, PURPLE, VERMILION, set_title
 from ich.hounsfield import head_box
+from ich.tables import LABELS
 
-# Bright lines on grey tissue; the dash keeps readers apart in greyscale.
+# Bright lines on grey tissue; the dash keeps readers apart in grayscale.
 OUTLINES: tuple[tuple[str, Any], ...] = (
     ("#ffd92f", "-"),
     ("#56b4e9", (0, (3, 1.2))),
@@ -21,7 +22,7 @@ OUTLINES: tuple[tuple[str, Any], ...] = (
     (GREEN, (0, (4, 1, 1, 1))),
 )
 # Labels look alike in every picture of a case, whichever of them it has.
-LABEL_OUTLINES = dict(zip(("parenchymal", "ventricular", "subarachnoid"), OUTLINES, strict=False))
+LABEL_OUTLINES = dict(zip(LABELS, OUTLINES, strict=False))
 
 
 def outline_looks(names: Iterable[str]) -> dict[str, tuple[str, Any]]:

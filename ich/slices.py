@@ -5,7 +5,7 @@ Only what the geometry of a volume needs is read: no name, identifier, date or d
 
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,7 +146,6 @@ def _slice(header: pydicom.Dataset, path: Path, frame: int, geometry: pydicom.Da
         return None if value in (None, "") else float(value)
 
     row_step_column_step = numbers("PixelSpacing")
-    kernel = geometry.get("ConvolutionKernel", header.get("ConvolutionKernel")) or ""
     return Slice(
         path=path,
         frame=frame,
@@ -163,13 +162,18 @@ def _slice(header: pydicom.Dataset, path: Path, frame: int, geometry: pydicom.Da
         header_spacing_mm=number("SpacingBetweenSlices"),
         header_tilt_deg=number("GantryDetectorTilt"),
         acquisition=str(header.get("AcquisitionNumber") or ""),
-        kernel=kernel if isinstance(kernel, str) else "/".join(kernel),
-        image_type="/".join(header.get("ImageType") or ()),
+        kernel="/".join(_words(geometry.get("ConvolutionKernel", header.get("ConvolutionKernel")))),
+        image_type="/".join(_words(header.get("ImageType"))),
     )
 
 
+def _words(value: str | Sequence[str] | None) -> list[str]:
+    """Values of an element that holds one text or several."""
+    return [value] if isinstance(value, str) else list(value or ())
+
+
 def _kind(header: pydicom.Dataset) -> str:
-    words = set(header.get("ImageType") or ())
+    words = set(_words(header.get("ImageType")))
     if "Rows" not in header or "Columns" not in header:
         return "no image (report, dose sheet or state)"
     if str(header.get("SOPClassUID", "")).startswith(SECONDARY_CAPTURE):

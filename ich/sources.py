@@ -45,7 +45,7 @@ class Kind:
     title: str
     layout: str
     citation: str  # empty for data that nobody has published
-    licence: str
+    license: str
     obtained: str
     public_ids: bool  # identifiers are published with the dataset and need no pseudonym
     read: Callable[[Path], Layout]

@@ -1,6 +1,5 @@
 """The run of a study: a profile's notebooks in order, into one run folder, then a manifest."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -8,7 +7,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from ich import remote
-from ich.atomic import write_text
+from ich.atomic import locked, write_text
 from ich.choices import check_choices
 from ich.html import notebook_html
 from ich.notebook import LeftOut, Parameter, declared, execute, fingerprint, unknown
@@ -209,7 +207,7 @@ def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, unti
     """
     run = plan.run
     run.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(run):
+    with locked(run.with_name(f".{run.name}.lock"), f"run {run.name}"):
         done = _prepare(plan, resume, overwrite)
         code = code_version(plan.sources[plan.profile.notebooks[0]].parent.parent)
         _write_mapping(run / "settings.yaml", _settings(plan))
@@ -356,22 +354,6 @@ def _write_mapping(path: Path, content: dict) -> None:
         write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     else:
         write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-@contextmanager
-def _locked(run: Path) -> Iterator[None]:
-    """Keep a second study out of the run folder; the system frees the lock of a process that died."""
-    path = run.with_name(f".{run.name}.lock")
-    with path.open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise OSError(f"run {run.name} is in use by process {lock.read().strip() or 'unknown'}") from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ich.tables import HEMORRHAGE_TYPES, SPLITS
 
-FEWEST = 5  # a group of fewer people could be recognised
+FEWEST = 5  # a group of fewer people could be recognized
 SHOWN = {
     "age": "Age (years)",
     "sex": "Sex",

@@ -16,6 +16,7 @@ from ich.atomic import replacing
 
 HEMORRHAGE_TYPES = ("parenchymal", "ventricular", "subarachnoid", "mixed")
 LABELS = {"parenchymal": 1, "ventricular": 2, "subarachnoid": 3}
+LABEL_NAMES = {number: name for name, number in LABELS.items()}
 MAX_ID_BYTES = 200  # of a case id in UTF-8: it becomes part of a file's name
 # A spreadsheet takes a cell that starts like this for a formula; a number with a sign is none.
 FORMULA = re.compile(r"[=@\t\n]|[+-](?![\d\s.,:;%()\[\]+–-]*$)")

@@ -9,12 +9,12 @@ from matplotlib import pyplot as plt
 from ich import tables
 from ich.abc2 import abc2
 from ich.canvas import save_figure, store_caption, subplots
+from ich.hounsfield import AIR_HU
 from ich.measure import masks_in
 from ich.scan import read_mask, read_scan
 from ich.slice_figures import draw_abc, draw_slice
 
 RANKS = ("best", "median", "worst")
-AIR_HU = -1000.0
 
 
 def choose(metrics: pd.DataFrame, reader: str = "network") -> pd.DataFrame:
@@ -85,7 +85,7 @@ def _draw_overlay(
     """Reference and prediction on the slice that has the most blood in the reference."""
     (reference, grid), (predicted, _) = read_mask(reference_path), read_mask(predicted_path)
     k = int((reference > 0).sum(axis=(0, 1)).argmax())
-    hu = read_scan(image).hu[:, :, k] if image and image.exists() else np.full(reference.shape[:2], AIR_HU)
+    hu = read_scan(image).hu[:, :, k] if image and image.exists() else np.full(reference.shape[:2], float(AIR_HU))
     outlines = {"reference": reference[:, :, k] > 0, "prediction": predicted[:, :, k] > 0}
     fig, ax = subplots(size_mm=(62, 66))
     draw_slice(

@@ -14,7 +14,7 @@ import torch
 from ich import checkpoint, distributed
 from ich.augment import Draws, augment
 from ich.loss import segmentation_loss, slice_loss
-from ich.model import Settings, build_network, channels, half_precision, logits_of, save_weights
+from ich.model import Settings, build_network, channels, half_precision, largest, logits_of, save_weights
 from ich.tables import LABELS
 from ich.training_errors import LAST_GOOD, FiniteWatch, in_memory
 from ich.training_slices import Slices, data_hash
@@ -84,7 +84,7 @@ def predict_slices(network: torch.nn.Module, slices: Slices, settings: Settings)
     out = []
     for stack in slices.hu_batches(VALIDATED_AT_ONCE):
         logits = logits_of(network, channels(stack, settings), settings)
-        out.append(logits.argmax(1).to(torch.uint8).to(slices.hu.device))
+        out.append(largest(logits).to(slices.hu.device))
     return torch.cat(out)
 
 

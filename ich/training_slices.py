@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 
 from ich.gpu import free_bytes
-from ich.model import AIR_HU, Settings, crop, look_at, shows_head
+from ich.hounsfield import AIR_HU
+from ich.model import Settings, crop, look_at, shows_head
 from ich.scan import Grid, check_same_grid, read_mask, read_scan
 from ich.slab import in_slabs
 

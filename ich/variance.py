@@ -11,21 +11,21 @@ class Variance:
     """Parts of the variance of values (n,) of m patients."""
 
     mean: float  # over values
-    own: float  # between patients; 0 where the estimate is negative
+    between: float  # between patients; 0 where the estimate is negative
     within: float
-    freedom: float  # degrees of freedom of `total`
+    df: float  # degrees of freedom of `total`
     n_patients: int
-    independent: float  # as many values as would give the mean its variance if each were another patient's
+    effective_n: float  # values that would give the mean its variance if each were another patient's
 
     @property
     def total(self) -> float:
         """Variance of one value."""
-        return self.own + self.within
+        return self.between + self.within
 
     @property
     def error(self) -> float:
         """Standard error of the mean over values, with m - 1 degrees of freedom."""
-        return math.sqrt(self.total / self.independent)
+        return math.sqrt(self.total / self.effective_n)
 
 
 def by_patient(values: np.ndarray, owner: np.ndarray) -> Variance:
@@ -42,16 +42,16 @@ def by_patient(values: np.ndarray, owner: np.ndarray) -> Variance:
     m, mean = counts.size, float(values.mean())
     sums = np.bincount(owner, values - mean)
     total_ss, between_ss = float(((values - mean) ** 2).sum()), float((sums**2 / counts).sum())
-    between = between_ss / max(m - 1, 1)
+    ms_between = between_ss / max(m - 1, 1)
     within = max(total_ss - between_ss, 0.0) / (n - m) if n > m else 0.0
     squares = float((counts**2).sum())
     size = (n - squares / n) / max(m - 1, 1)  # values of a patient, as the analysis counts them
-    own = max((between - within) / size, 0.0) if m > 1 else 0.0
-    if own > 0:
-        parts = between / size, (1 - 1 / size) * within  # they add up to the total
-        freedom = sum(parts) ** 2 / (parts[0] ** 2 / (m - 1) + (parts[1] ** 2 / (n - m) if n > m else 0.0))
+    between = max((ms_between - within) / size, 0.0) if m > 1 else 0.0
+    if between > 0:
+        parts = ms_between / size, (1 - 1 / size) * within  # they add up to the total
+        df = sum(parts) ** 2 / (parts[0] ** 2 / (m - 1) + (parts[1] ** 2 / (n - m) if n > m else 0.0))
     else:
-        within, freedom = total_ss / (n - 1), n - 1.0
-    total = own + within
-    independent = total * n**2 / (own * squares + within * n) if total > 0 else float(n)
-    return Variance(mean, own, within, freedom, m, independent)
+        within, df = total_ss / (n - 1), n - 1.0
+    total = between + within
+    effective_n = total * n**2 / (between * squares + within * n) if total > 0 else float(n)
+    return Variance(mean, between, within, df, m, effective_n)

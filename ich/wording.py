@@ -9,6 +9,18 @@ from ich.assumptions import UNCHECKED
 from ich.pairs import FEWEST
 
 MINUS = "\N{MINUS SIGN}"
+DASH = "\N{EN DASH}"
+
+
+def number(text: str | float, digits: int = 1) -> str:
+    """A number as print has it, with a true minus sign; a dash where there is none."""
+    value = float(text) if text not in ("", None) else math.nan
+    if math.isnan(value):
+        return DASH
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{MINUS}∞"
+    shown = f"{value:.{digits}f}"
+    return (shown[1:] if float(shown) == 0 and shown.startswith("-") else shown).replace("-", MINUS)
 
 
 def largest_tenth(volume_ml: pd.Series) -> str:

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +19,7 @@ from ich.dicom_masks import read_dicom_mask
 from ich.dicom_report import read_volumes
 from ich.earlier import doubts
 from ich.novelty import Familiar
-from ich.scan import read_mask
+from ich.scan import ScanError, read_mask
 from ich.series import choose_series
 
 
@@ -88,6 +89,26 @@ def test_an_earlier_scan_is_compared_with(scans, weights, tmp_path):
     assert result["growth"]["by_error"] == 1
     assert json.loads((tmp_path / "out" / "case.json").read_text())["growth"]["expansion"] is False
     assert "Expansion of the total (over 6 ml or 33 %)" in (tmp_path / "out" / "case.html").read_text()
+
+
+def test_an_earlier_scan_in_other_values_is_refused(weights, tmp_path):
+    """By 1024 too high it would show no blood, and so an expansion."""
+    for name, hu in (("now", head()), ("before", head() + np.int16(1024))):
+        volume = nibabel.Nifti1Image(hu.transpose(1, 0, 2), np.diag([-2.0, -2, 5, 1]))
+        nibabel.save(volume, tmp_path / f"{name}.nii.gz")
+    with pytest.raises(ScanError, match=r"before\.nii\.gz: .*1024"):
+        segment(tmp_path / "now.nii.gz", tmp_path / "out", weights, earlier=tmp_path / "before.nii.gz")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scan_of_one_slice_is_marked_and_measured(weights, tmp_path):
+    """5 mm of a disc of 20 pixels radius, each 4 mm²: 25 ml."""
+    hu = head()[:, :, :1].transpose(1, 0, 2)
+    nibabel.save(nibabel.Nifti1Image(hu, np.diag([-2.0, -2, 5, 1])), tmp_path / "slice.nii.gz")
+    found = segment(tmp_path / "slice.nii.gz", tmp_path / "out", weights)
+    assert found["volume_ml"] > 20
+    assert found["abc2"]["c_mm"] == 5
+    assert (tmp_path / "out" / "case.html").is_file()
 
 
 def test_what_a_path_names(scans, tmp_path):

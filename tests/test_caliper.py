@@ -1,9 +1,12 @@
 """The reader's caliper: lengths, weights, the table of readings and the order of cases."""
 
+import os
+
 import numpy as np
 import pytest
 
 from ich import caliper, tables
+from ich.atomic import locked
 from ich.grid import Grid
 
 
@@ -64,13 +67,15 @@ def test_readings_are_numbered_by_case_and_reader(tmp_path):
     assert list(table["case_id"]) == ["001", "001", "002", "001"]
     assert table["weights"].iloc[0] == "1:0.5 2:1 3:0.5"
     assert table[["a1_i", "a1_j", "a2_i", "a2_j"]].iloc[0].tolist() == [10, 50, 90, 50]
-    assert [item.name for item in path.parent.iterdir()] == ["readers.csv"]
+    assert sorted(item.name for item in path.parent.iterdir()) == [".readers.csv.lock", "readers.csv"]
 
 
 def test_a_held_table_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(caliper, "LOCK_WAIT_S", 0.1)
-    (tmp_path / "readers.csv.lock").touch()
-    with pytest.raises(TimeoutError, match="another notebook"):
+    with (
+        locked(tmp_path / ".readers.csv.lock", "it"),
+        pytest.raises(TimeoutError, match=rf"readers.csv is in use by process {os.getpid()}"),
+    ):
         caliper.append(read(), tmp_path / "readers.csv")
     assert not (tmp_path / "readers.csv").exists()
 

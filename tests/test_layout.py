@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -95,3 +96,10 @@ def test_readme_numbers_stand_in_the_demo_tables():
     quoted, wrong = claims.of_text((ROOT / "README.md").read_text(), ROOT / "reports" / "demo" / "tables")
     assert quoted > 20
     assert wrong == []
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "tests" / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_every_measurement_still_finds_what_it_imports(script, monkeypatch):
+    """Nothing else runs them between two measurements."""
+    monkeypatch.syspath_prepend(script.parent)
+    assert runpy.run_path(str(script))["__doc__"]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ich import model
+from ich.hounsfield import AIR_HU
 from ich.scan import Grid, Scan
 
 SETTINGS = model.Settings(channels=(4, 8), strides=(2,))
@@ -54,16 +55,16 @@ def test_view_is_centered_on_the_head_and_can_be_undone(shape, spacing, center):
 
 def test_air_fills_what_lies_beyond_the_image():
     hu, grid = head((100, 100, 3), (1.0, 1.0), (50, 50), radius_mm=45)
-    seen = model.crop(hu, model.look_at(hu, grid, SETTINGS), SETTINGS, CPU, model.AIR_HU)
+    seen = model.crop(hu, model.look_at(hu, grid, SETTINGS), SETTINGS, CPU, AIR_HU)
     assert seen.shape == (3, SETTINGS.size, SETTINGS.size)
-    assert float(seen[:, 0, 0].max()) == model.AIR_HU
+    assert float(seen[:, 0, 0].max()) == AIR_HU
 
 
 def test_many_slices_are_cropped_as_each_alone_is():
     hu = np.random.default_rng(1).normal(30, 300, (60, 50, 2 * model.SLICES_AT_ONCE + 3)).astype(np.float32)
     view = model.View((-5, 3), (64, 64))
-    together = model.crop(hu, view, SETTINGS, CPU, model.AIR_HU)
-    alone = [model.crop(hu[:, :, k : k + 1], view, SETTINGS, CPU, model.AIR_HU) for k in range(hu.shape[2])]
+    together = model.crop(hu, view, SETTINGS, CPU, AIR_HU)
+    alone = [model.crop(hu[:, :, k : k + 1], view, SETTINGS, CPU, AIR_HU) for k in range(hu.shape[2])]
     torch.testing.assert_close(together, torch.cat(alone))
 
 

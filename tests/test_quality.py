@@ -131,6 +131,16 @@ def test_thick_slices_and_a_gap(healthy):
     assert "after slice 10" in found.flags["slices"]
 
 
+@pytest.mark.parametrize(("step", "after"), [(0, 1), (-1, -1)], ids=["first", "last"])
+def test_a_gap_at_either_end(healthy, step, after):
+    scan, labels = healthy
+    steps = np.full(scan.grid.shape[2] - 1, 3.0)
+    steps[step] = 6.0
+    grid = replace(scan.grid, positions_mm=np.concatenate([[0], np.cumsum(steps)]))
+    expected = after if after > 0 else len(steps)
+    assert f"gap of 6.0 mm after slice {expected}:" in check_quality(replace(scan, grid=grid), labels).flags["slices"]
+
+
 def test_two_spacings_are_routine(healthy):
     scan, labels = healthy
     n = scan.grid.shape[2]
@@ -150,6 +160,17 @@ def test_mask_moved_mirrored_outside_and_of_the_wrong_tissue(healthy):
     assert {"mask_outside", "mask_hu", "mask_bone"} <= flags(scan, corner)
     ring = ndimage.binary_dilation(scan.hu > 900) & (scan.hu > 300)
     assert "mask_bone" in flags(scan, ring.astype(np.uint8))
+
+
+def test_a_mask_in_the_last_row_alone_lies_outside(healthy):
+    """Of 127 rows the last are no whole block: nothing of the mask is left on the coarse picture."""
+    scan, _ = healthy
+    cut = replace(scan, hu=scan.hu[:127], grid=replace(scan.grid, shape=(127, *scan.grid.shape[1:])))
+    labels = np.zeros(cut.hu.shape, np.uint8)
+    labels[-1, 40:60, 10] = 1
+    found = check_quality(cut, labels)
+    assert found.row["mask_outside_percent"] == pytest.approx(100)
+    assert "mask_outside" in found.flags
 
 
 def test_limits_and_excluding_checks_are_stated():

@@ -71,6 +71,15 @@ def test_measure_and_cohort_take_addresses(store, tmp_path):
     assert pd.read_csv(out)["volume_ml"].tolist() == pytest.approx([0.04, 0.08])
 
 
+def test_evaluate_takes_addresses(store, tmp_path, capsys):
+    """Up to the run folder, which is there already."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "note.txt").touch()
+    folder = "memory://data/masks"
+    assert main(["evaluate", "--reference", folder, "--prediction", folder, "--out", str(tmp_path / "run")]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("address", "said"),
     [

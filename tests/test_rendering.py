@@ -41,6 +41,14 @@ def test_colors_and_light(ball):
     assert np.argmax(left[left.shape[0] // 2, left.shape[1] // 2]) == 2  # from the left only the left half is seen
 
 
+def test_a_lesion_of_one_slice_is_drawn():
+    labels = np.zeros((20, 20, 1), np.uint8)
+    labels[5:12, 5:12] = 1
+    axes = Figure().subplots(1, 3)
+    draw_surface(labels, Grid(labels.shape, (1.0, 1.0), np.zeros(1), np.eye(4)), list(axes), LABELS)
+    assert (axes[0].images[0].get_array() < 1).any()
+
+
 def test_three_views_are_drawn(ball):
     labels, grid = ball
     axes = Figure().subplots(1, 3)

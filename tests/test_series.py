@@ -71,6 +71,12 @@ def test_exact_copies_are_passed_over_and_told(tmp_path):
     assert chosen.notes == ("exact copies of other images, passed over: 1",)
 
 
+def test_a_localizer_with_a_single_word_is_a_scout(tmp_path):
+    write_series(tmp_path, Z, ImageType="LOCALIZER")
+    (found,) = find_series(tmp_path)
+    assert "scout" in found.reason
+
+
 def test_several_usable_series_are_listed_with_the_way_to_choose(tmp_path):
     write_series(tmp_path / "a", Z, ConvolutionKernel="H30s")
     write_series(tmp_path / "b", Z, ConvolutionKernel="H70s")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ich.agreement import agreement_table
-from ich.cohort import volume_group
+from ich.comparison import volume_group
 from ich.measure import measure_masks
 from ich.tables import write_plain
 
@@ -51,11 +51,7 @@ def measured() -> pd.DataFrame:
 
 def summary(cases: pd.DataFrame) -> pd.DataFrame:
     """Agreement of each variant with planimetry, over all masks and within each stratum."""
-    found = agreement_table(cases, "volume_ml", list(METHODS), STRATA)
-    patients = {"all": cases["patient_id"].nunique()}
-    for name in STRATA:
-        patients |= {f"{name}: {value}": part["patient_id"].nunique() for value, part in cases.groupby(name)}
-    found.insert(4, "n_patients", found["stratum"].map(patients))
+    found = agreement_table(cases, "volume_ml", list(METHODS), STRATA, patient="patient_id")
     found["method"] = found["method"].map(METHODS)
     return found[["method", "stratum", "n", "n_patients", *COLUMNS]]
 
