@@ -3,6 +3,7 @@
 Modules, each importing only from those before it:
 
 - atomic: files whole or not at all
+- folders: what lies in a folder, links followed
 - provenance: what a run was made of
 - remote: data of an object store
 - published: results of published studies

@@ -23,7 +23,7 @@ from ich.canvas import (
     side_labels,
 )
 from ich.regression import Line
-from ich.wording import number
+from ich.wording import enough_digits, number
 
 _UNITS = {"ml": "difference, ml", "percent": "difference, % of mean", "ratio": "ratio"}
 
@@ -80,7 +80,8 @@ def draw_bland_altman(
     ax.axhline(1 if ratio else 0, color=GREY, linewidth=0.6, zorder=1)
     ax.axhspan(*stats.bias_ci, color=BLUE, alpha=0.18, linewidth=0, zorder=0)
     ax.axhline(stats.bias, color=INK, linewidth=1.2, zorder=2)
-    labels = [(stats.bias, f"bias {number(stats.bias, digits)}\n({_ends(stats.bias_ci, digits)})", INK)]
+    of_bias = enough_digits(stats.bias_ci, digits)
+    labels = [(stats.bias, f"bias {number(stats.bias, of_bias)}\n({_ends(stats.bias_ci, of_bias)})", INK)]
     for name, limit, interval in limits:
         ax.axhspan(*interval, color=GREY, alpha=0.18, linewidth=0, zorder=0)
         ax.axhline(limit, color=INK, linewidth=1.0, linestyle=(0, (5, 2.5)), zorder=2)
@@ -115,8 +116,8 @@ def _draw_margin(ax: Axes, margin: float | None, ratio: bool = False) -> None:
     for end in (margin, 1 / margin if ratio else -margin):
         ax.axhline(end, color=VERMILION, linewidth=1.0, linestyle=":", zorder=2)
     ax.annotate(
-        "margin", (1, margin), xycoords=("axes fraction", "data"), xytext=(-2, 1.5),
-        textcoords="offset points", ha="right", va="bottom", color=VERMILION, fontsize=6.5, zorder=5,
+        "margin", (0, margin), xycoords=("axes fraction", "data"), xytext=(2, 1.5),
+        textcoords="offset points", ha="left", va="bottom", color=VERMILION, fontsize=6.5, zorder=5,
         annotation_clip=True, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.4},
     )  # fmt: skip
 

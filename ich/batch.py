@@ -6,6 +6,7 @@ import pandas as pd
 import torch
 
 from ich.case import segment
+from ich.folders import files_below
 from ich.gpu import processes
 from ich.model import SHIPPED_WEIGHTS, choose_device
 from ich.nifti import is_nifti
@@ -32,7 +33,7 @@ def scans_in(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     visible = sorted(each for each in path.iterdir() if not each.name.startswith("."))
-    files = [each for each in visible if each.is_file() and is_nifti(each)]
+    files = [each for each in visible if (each.is_file() or each.is_symlink()) and is_nifti(each) and not each.is_dir()]
     others = (each for each in visible if each.is_file() and each not in files)
     if any(image.kind != DAMAGED for each in others for image in read_slices(each)):
         return [*files, path]  # the images of a series lie here
@@ -41,13 +42,17 @@ def scans_in(path: Path) -> list[Path]:
     folders = [each for each in visible if each.is_dir()]
     if files:
         return [*files, *(each for each in folders if _holds_scan(each))]
-    if len(folders) < 2 or sum(part.kept for part in find_series(path)) < 2:
+    if len(folders) < 2:
+        return [path]
+    found = find_series(path)
+    patients = {(part.slices[0].patient, part.slices[0].study) for part in found if part.slices[0].kind == "image"}
+    if sum(part.kept for part in found) < 2 and len(patients) < 2:
         return [path]  # one patient's export: scout, summary and one series
     return folders
 
 
 def _holds_scan(folder: Path) -> bool:
-    return any(True for path in folder.rglob("*") if path.is_file() for _ in read_slices(path))
+    return any(True for path in files_below(folder) for _ in read_slices(path))
 
 
 def segment_all(

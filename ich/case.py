@@ -89,6 +89,11 @@ class Case:
     content: dict
 
     @property
+    def simulated(self) -> bool:
+        """Whether the scan is said to be simulated."""
+        return SIMULATED in self.content["warnings"]
+
+    @property
     def measured_mask(self) -> np.ndarray:
         """(I, J, K) bool, what ABC/2 was measured on."""
         return _for_abc2(self.prediction.labels)[1]
@@ -114,6 +119,7 @@ def analyze(
     earlier: Path | None = None,
     simulated: bool = False,
     series: str | None = None,
+    earlier_series: str | None = None,
 ) -> Case:
     """Mark and measure blood on one NIfTI file or DICOM folder.
 
@@ -121,7 +127,7 @@ def analyze(
     ----------
     earlier : an earlier scan of the same patient, to be compared with.
     simulated : whether the scan is simulated; the first warning then says so.
-    series : name of the DICOM series to take, where a folder holds several.
+    series, earlier_series : name of the DICOM series to take of each, where a folder holds several.
 
     Raises
     ------
@@ -130,7 +136,7 @@ def analyze(
     """
     loaded = weights if isinstance(weights, Weights) else Weights.load(weights, device)
     card, scan = loaded.card, _in_hu(scan_path, series)
-    former = _in_hu(earlier) if earlier else None
+    former = _in_hu(earlier, earlier_series) if earlier else None
     prediction = predict(loaded.network, loaded.settings, scan)
     before = predict(loaded.network, loaded.settings, former) if former else None
     grid = scan.grid
@@ -157,7 +163,7 @@ def analyze(
         "novelty": loaded.familiar.distance(prediction.embedding) / loaded.familiar.limit if loaded.familiar else None,
         "warnings": [
             *[SIMULATED] * simulated,
-            *(doubts(scan_path, earlier, series) if earlier else []),
+            *(doubts(scan_path, earlier, series, earlier_series) if earlier else []),
             *(f"Earlier scan: {note}" for note in ((*former.grid.notes, *former.notes) if former else ())),
             *warnings_for(scan, prediction, loaded),
         ],
@@ -190,6 +196,7 @@ def segment(
     device: str = "auto",
     earlier: Path | None = None,
     series: str | None = None,
+    earlier_series: str | None = None,
 ) -> dict:
     """`analyze` one scan and `write` what was found; returns the content of case.json.
 
@@ -202,7 +209,8 @@ def segment(
         `out` holds a file that a case would overwrite and that no earlier call has written.
     """
     _clear(out, scan_path)
-    found = analyze(scan_path, weights, device, earlier, series=series)
+    found = analyze(scan_path, weights, device, earlier, series=series, earlier_series=earlier_series)
+    _clear(out, scan_path)  # again: another call may have written there meanwhile
     write(found, scan_path, out, series=series)
     return found.content
 
@@ -264,14 +272,15 @@ def _growth_rows(change: dict | None) -> list[str]:
 def _index_figure(found: Case) -> str:
     """A and B drawn on the index slice, as an image element."""
     figure, measured = Figure(figsize=(4.2, 4.2), layout="constrained"), found.measured
-    figures.draw_abc(measured, found.measured_mask, figure.subplots(), hu=found.scan.hu)
+    figures.draw_abc(measured, found.measured_mask, figure.subplots(), hu=found.scan.hu, simulated=found.simulated)
     alt = f"Index slice {(measured.index_slice or 0) + 1} with A {measured.a_mm:.1f} mm and B {measured.b_mm:.1f} mm"
     image = f"<figure><img src='{figure_data_uri(figure)}' alt='{alt}'></figure>"
     return f"<h2>ABC/2 of {found.content['abc2_of']}, on the index slice</h2>{image}"
 
 
-def _gallery(scan: Scan, prediction: Prediction) -> str:
+def _gallery(found: Case) -> str:
     """Every slice with blood, outlined, and the shape of the blood: what a printed page can show."""
+    scan, prediction = found.scan, found.prediction
     masks = {name: prediction.labels == label for name, label in LABELS.items() if (prediction.labels == label).any()}
     slices = Figure(figsize=(7, 4))
     figures.draw_montage(
@@ -282,14 +291,26 @@ def _gallery(scan: Scan, prediction: Prediction) -> str:
         positions_mm=scan.grid.positions_mm,
         n_slices=40,
         columns=8,
+        simulated=found.simulated,
     )
     shape = Figure(figsize=(7, 2.4), layout="constrained")
-    figures.draw_surface(prediction.labels, scan.grid, list(shape.subplots(1, 3)), LABELS)
+    figures.draw_surface(prediction.labels, scan.grid, list(shape.subplots(1, 3)), LABELS, simulated=found.simulated)
     return f"""<h2>Slices with blood</h2>
 <figure><img src='{figure_data_uri(slices)}' alt='Slices with blood and its outline'></figure>
 <h2>Shape</h2>
 <figure><img src='{figure_data_uri(shape)}' alt='Surface of the blood from the front, from the left and from above'>
 <figcaption>Smoothed and interpolated between slices, for looking at only.</figcaption></figure>"""
+
+
+def _abc_rows(found: Case) -> list[str]:
+    measured = found.measured
+    if measured.index_slice is None:
+        return [_row("ABC/2", "not measured: no blood was marked")]
+    return [
+        _row(f"ABC/2 of {found.content['abc2_of']}, C = all slices", f"{measured.abc2_ml:.1f} ml"),
+        _row("ABC/2, Kothari's C", f"{measured.abc2_kothari_ml:.1f} ml"),
+        _row("A, B, C", f"{measured.a_mm:.1f}, {measured.b_mm:.1f}, {measured.c_mm:.1f} mm"),
+    ]
 
 
 def _page(found: Case) -> str:
@@ -304,11 +325,10 @@ def _page(found: Case) -> str:
         ),
         *(_row(f"of it {name}", f"{volume:.1f} ml") for name, volume in result["volume_ml_by_label"].items()),
         *_growth_rows(result["growth"]),
-        _row(f"ABC/2 of {result['abc2_of']}, C = all slices", f"{measured.abc2_ml:.1f} ml"),
-        _row("ABC/2, Kothari's C", f"{measured.abc2_kothari_ml:.1f} ml"),
-        _row("A, B, C", f"{measured.a_mm:.1f}, {measured.b_mm:.1f}, {measured.c_mm:.1f} mm"),
+        *_abc_rows(found),
         _row("Slices", f"{scan.grid.shape[2]}, {scan.grid.slice_spacing_mm:.2f} mm apart (median)"),
         _row("Gantry tilt", f"{scan.grid.tilt_deg:.1f}°"),
+        _row("Made by", f"ich {importlib.metadata.version('ich')}, weights {str(result['weights']['sha256'])[:12]}"),
     ]
     slices = "".join(
         _row(f"slice {k + 1}", f"{area:.0f} mm², {weight:.2f} mm, Kothari {factor:g}")
@@ -328,7 +348,7 @@ def _page(found: Case) -> str:
 <div class="on-screen"><h2>Slices</h2>
 {SliceViewer(scan.hu, prediction.labels, scan.grid.spacing_mm).html()}</div>
 {_index_figure(found) if any_blood else "<p>No blood was marked.</p>"}
-{_gallery(scan, prediction) if any_blood else ""}
+{_gallery(found) if any_blood else ""}
 {f"<details><summary>Area and extent of each slice</summary><table>{slices}</table></details>" if any_blood else ""}
 <details><summary>Rule for ABC/2</summary><pre>{escape.escape(RULE)}</pre></details>
 </div>"""

@@ -76,23 +76,28 @@ def claim_data(
     answers = {
         7: f"{source}; {sites or 'no'} site{'' if sites == 1 else 's'} named",
         9: f"none resampled; read as acquired, {tilted} with gantry tilt, {notes} with a note on their header",
-        10: f"{excluded} of {len(cohort)} excluded, each with its reason",
+        10: f"{excluded or 'none'} of {len(cohort)} excluded{', each with its reason' if excluded else ''}",
         11: "simulated scans: no patients" if simulated else anonymous,
-        12: f"{excluded} cases left out with a reason; none filled in",
+        12: f"{excluded or 'no'} cases left out{' with a reason' if excluded else ''}; none filled in",
         14: f"volume of the {outline} outline, in slices along their normal",
         18: f"second {outline} outline of {second} cases, compared in 03 and 04" if second else None,
         19: f"{dealt}: " + ", ".join(f"{counts[name]} {name}" for name in counts.index),
-        20: "patients, and pixels: no scan stands in two splits" if patients_stated else UNSTATED,
+        20: "by patient; no identical scan in two splits" if patients_stated else UNSTATED,
         35: "figure above",
-        36: "Table 1 above",
+        36: "characteristics by split above, as far as the data say age and sex",
     }
-    rows = [(item, answers.get(item.number)) for item in CLAIM if 7 <= item.number <= 21 or item.number in (35, 36)]
+    # Of what the run answers elsewhere in part, the part is told.
+    rows = [
+        (item, answers.get(item.number) or (item.answer if item.partly else None))
+        for item in CLAIM
+        if 7 <= item.number <= 21 or item.number in (35, 36)
+    ]
     return pd.DataFrame(
         [
             {
                 "item": f"CLAIM {item.number}",
                 "asks": item.asks,
-                "answered": answer not in (None, UNSTATED),
+                "answered": bool(answers.get(item.number)) and answer != UNSTATED,
                 "answer": answer or AUTHORS,
             }
             for item, answer in rows

@@ -27,6 +27,9 @@ def check_choices(values: Mapping[str, Mapping[str, object]]) -> None:
         for name, wanted in allowed.items():
             if name in chosen and chosen[name] not in wanted:
                 raise ValueError(f"{name}={chosen[name]}: wanted one of {', '.join(filter(None, wanted))}")
+        for name in ("margin_ml", "margin_percent"):
+            if name in chosen and not float(str(chosen[name])) > 0:
+                raise ValueError(f"{name}={chosen[name]}: wanted a positive number")
     first = values.get("01_cohort", {})
     for name, other in NEEDS.items():
         if first.get(name) and not first.get(other):

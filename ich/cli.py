@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -109,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     segment.add_argument("--series", metavar="NAME", help="which of several DICOM series of the scan, such as 2a")
     segment.add_argument("--earlier", metavar="SCAN", help="an earlier scan of the patient, to compare with")
+    segment.add_argument("--earlier-series", metavar="NAME", help="which of several DICOM series of the earlier scan")
     segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     segment.add_argument(
         "--weights", type=Path, metavar="DIR", help="model folder of a run (default: the weights that ich ships)"
@@ -268,6 +270,10 @@ def _run_folder(profile_name: str, settings: list[str], out: Path, overwrite: bo
             f"{out} holds a run already: --overwrite replaces it, --out names another folder"
         ) from error
     except NotebookFailed as error:
+        if not (out / "tables" / "cohort.csv").is_file():
+            # Nothing was made of the input, and what the notebook says of it may name patients.
+            shutil.rmtree(out)
+            raise ValueError(str(error).strip().splitlines()[-1]) from None
         print(f"\n{error}", file=sys.stderr)
         return 1
     print(f"Report: {index}")
@@ -301,7 +307,8 @@ def _agree(options: argparse.Namespace) -> int:
     patient = "patient_id" if "patient_id" in table else None
     result = panel(table, options.method, options.reference, patient=patient)
     _write_json(result, options.out)
-    print(f"n {result['n']}, bias {result['bias']:.2f} ml: {options.out}")
+    lacking = f"; {result['n_missing']} rows lack a volume" if result["n_missing"] else ""
+    print(f"n {result['n']}, bias {result['bias']:.2f} ml{lacking}: {options.out}")
     return 0
 
 
@@ -337,7 +344,11 @@ def _segment(options: argparse.Namespace) -> int:
     from ich.remote import local
 
     weights = options.weights or SHIPPED_WEIGHTS
+    if not all(options.scan):
+        raise ValueError("an empty text stands for a scan: wanted a file or folder")
     scans = [scan for path in options.scan for scan in scans_in(local(path))]
+    inside = [scan for scan in scans if options.out.resolve() not in (scan.resolve(), *scan.resolve().parents)]
+    scans = inside or scans  # what an earlier call has written there is no scan
     if len(scans) > 1:
         if options.earlier:
             raise ValueError(f"--earlier goes with one scan, {len(scans)} were given")
@@ -348,7 +359,9 @@ def _segment(options: argparse.Namespace) -> int:
         print(f"{len(scans) - len(failed)} of {len(scans)} scans (research use only): {options.out / 'summary.csv'}")
         return _say_failures(failed.rename(columns={"case": "case_id"}))
     earlier = local(options.earlier) if options.earlier else None
-    result = segment(scans[0], options.out, weights, earlier=earlier, series=options.series)
+    result = segment(
+        scans[0], options.out, weights, earlier=earlier, series=options.series, earlier_series=options.earlier_series
+    )
     trained = "trained on simulated CT only, " if result["weights"]["simulated"] else ""
     print(f"{result['volume_ml']:.1f} ml of blood ({trained}research use only): {options.out / 'case.html'}")
     for text in result["warnings"]:

@@ -197,7 +197,7 @@ def draw_training(history: pd.DataFrame, axes: Sequence[Axes], *, title: str = "
     axes[1].set(xlabel=x, ylabel="mean validation Dice", ylim=(0, 1))
     set_title(axes[0], title, simulated)
     if simulated:
-        set_title(axes[1], "", simulated)
+        set_title(axes[1], "Validation", simulated)
 
 
 def draw_dice_by_type(

@@ -21,6 +21,7 @@ PIXEL_TAGS: list = [
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 MAX_RESCALE = 1e6  # of slope and intercept; true ones are near 1 and -1024
+NO_RESCALE = "header has no rescale slope and intercept: stored values are taken for HU"
 MAX_PADDING_HU = -900  # a padding value above this would blot out tissue
 TILT_TOLERANCE_DEG = 0.5
 HEAD_HEIGHT_MM = 100.0
@@ -122,6 +123,7 @@ def _values(series: Series, folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         raise ScanError(f"{folder}: series {series.name} claims {claimed} voxels, wanted at most {MAX_VOXELS}")
     hu: np.ndarray = np.empty((columns, rows, len(series.slices)), dtype=np.int16, order="F")
     notes: dict[str, None] = {}
+    without: list[int] = []  # images without rescale tags
     loaded: tuple[Path | None, pydicom.Dataset, np.ndarray] = (None, pydicom.Dataset(), np.empty(0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd values in headers of no interest here
@@ -138,9 +140,17 @@ def _values(series: Series, folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
                     f"{folder}: image {image.instance} of series {series.name} cannot be used ({error})"
                 ) from error
             notes.update(dict.fromkeys(said))
+            if NO_RESCALE in said:
+                without.append(image.instance)
             if plane.dtype != np.int16 and hu.dtype == np.int16:
                 hu = hu.astype(np.float32)
             hu[:, :, k] = plane.T
+    if 0 < len(without) < len(series.slices):
+        named = ", ".join(map(str, without[:8])) + (", ..." if len(without) > 8 else "")
+        raise ScanError(
+            f"{folder}: {len(without)} of {len(series.slices)} images of series {series.name} have no rescale slope "
+            f"and intercept (images {named}), wanted all or none"
+        )
     return hu, tuple(notes)
 
 
@@ -179,7 +189,7 @@ def _plane_hu(header: pydicom.Dataset, stored: np.ndarray, frame: int) -> tuple[
     notes = []
     slope, intercept = _rescale(header, frame)
     if slope is None or intercept is None:
-        notes.append("header has no rescale slope and intercept: stored values are taken for HU")
+        notes.append(NO_RESCALE)
         slope, intercept = 1.0, 0.0
     if not (0 < abs(slope) <= MAX_RESCALE and abs(intercept) <= MAX_RESCALE):
         raise ValueError(f"rescale slope {slope:g} and intercept {intercept:g}, wanted up to {MAX_RESCALE:g}")

@@ -12,6 +12,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.misc import is_dicom
 
 from ich.dicom_masks import is_dicom_mask, referenced_series
+from ich.folders import files_below
 from ich.grid import ScanError
 from ich.layouts import NO_MASK, Layout, case_row, date_of, hidden, is_nifti, sex_of, stem
 from ich.series import Series, choose_series, find_series
@@ -88,7 +89,7 @@ def chosen_series(folder: Path, name: str | None) -> tuple[Series | None, str | 
         return choose_series(folder, name), None, reasons
     except ScanError as error:
         problem = str(error).removeprefix(f"{folder}: ")
-        return None, problem, {path: problem for path in folder.rglob("*")}
+        return None, problem, {path: problem for path in files_below(folder)}
 
 
 def files_of(series: Series) -> set[Path]:
@@ -140,7 +141,7 @@ def _masks_by_study(root: Path, parts: list[Series], studies: dict[str, list[Ser
     for part in (each for own in studies.values() for each in own):
         for folder in {path.parent for path in files_of(part)}:
             named[folder.name].append((folder, part))
-    for path in sorted(path for path in root.rglob("*") if is_nifti(path) and not hidden(path, root)):
+    for path in (path for path in files_below(root) if is_nifti(path) and not hidden(path, root)):
         able = _nearest(path, named.get(stem(path), []))
         fitting = {study_of[id(part)] for part in able}
         for study in fitting:
@@ -185,7 +186,7 @@ def _target(path: Path) -> str | None:
 def _unread(root: Path, parts: list[Series]) -> dict[Path, str]:
     """Why files below `root` that belong to none of the series are not used."""
     reasons = {}
-    for path in set(root.rglob("*")).difference(*map(files_of, parts)):
+    for path in set(files_below(root)).difference(*map(files_of, parts)):
         if not path.is_file() or hidden(path, root):
             continue
         if is_dicom(path):

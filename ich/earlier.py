@@ -11,7 +11,7 @@ from ich.series import choose_series
 TAGS = ("PatientID", "SeriesInstanceUID", "StudyDate", "StudyTime")
 
 
-def doubts(scan: Path, earlier: Path, series: str | None = None) -> list[str]:
+def doubts(scan: Path, earlier: Path, series: str | None = None, earlier_series: str | None = None) -> list[str]:
     """What speaks against comparing a scan with an earlier one, from their DICOM headers; names no identifier.
 
     Parameters
@@ -20,7 +20,7 @@ def doubts(scan: Path, earlier: Path, series: str | None = None) -> list[str]:
     """
     if scan.resolve() == earlier.resolve():
         return ["The scan and the earlier scan are the same."]
-    now, before = _header(scan, series), _header(earlier, None)
+    now, before = _header(scan, series), _header(earlier, earlier_series)
     found = []
     if _differ(now, before, "PatientID"):
         found.append("The earlier scan has another patient ID: growth is meaningless if it is of another patient.")

@@ -220,8 +220,8 @@ def draw_reliability(bins: pd.DataFrame, ax: Axes, *, error: float, title: str =
     n = known["n"].to_numpy(dtype=float)
     ax.plot(known["probability"], known["share"], color=BLUE, zorder=3)
     size = 8 + 72 * np.sqrt(n / n.max()) if len(n) else n
-    ax.scatter(known["probability"], known["share"], s=size, color=BLUE, edgecolors="white", zorder=4, label="network")
+    ax.scatter(known["probability"], known["share"], s=size, color=BLUE, edgecolors="white", zorder=4, clip_on=False)
     ax.set(xlabel="probability of blood", ylabel="share that is blood", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    note(ax, f"calibration error {error:.3f}\nlarger point: more voxels")
+    note(ax, f"calibration error {error:.3f}\nlarger point: more voxels\ndashed: as often as said")
     set_title(ax, title, simulated)
     set_count(ax, f"{n.sum() / 1000:,.0f} thousand voxels" if n.sum() >= 1000 else f"{n.sum():.0f} voxels")

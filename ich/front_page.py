@@ -21,7 +21,7 @@ from ich.limitations import limits_of
 from ich.marks import calipers, mark
 from ich.print_tables import dice_rows, interval, method_name, print_tables, quoted_said, read_rows
 from ich.three_cases import RANKS
-from ich.wording import number
+from ich.wording import enough_digits, number
 
 FIRST = ("network_ml", "abc2_ml")  # the methods of the answer
 SECTIONS = {  # what a page may lack, the notebook that would have made it
@@ -152,9 +152,10 @@ def _answer(run: Path, agreed: dict, simulated: bool, own: str) -> str:
         return f"{rows[0]['n']} {kind}cases are too few for limits of agreement: {unmeasured[0]['note']}."
     unlike = len({row["n"] for row in rows}) > 1  # some cases lack one of the volumes
     parts = [
-        f"{name} by {_signed(row['bias'])} ml on average (95 % interval {number(row['bias_ci_low'], 1)} to "
-        f"{number(row['bias_ci_high'], 1)}), 95 % limits of agreement {number(row['loa_lower'], 1)} to "
-        f"{number(row['loa_upper'], 1)} ml" + (f" (n = {row['n']})" if unlike else "")
+        f"{name} by {_signed(row['bias'], _digits(row))} ml on average (95 % interval "
+        f"{number(row['bias_ci_low'], _digits(row))} to {number(row['bias_ci_high'], _digits(row))}), 95 % limits of "
+        f"agreement {number(row['loa_lower'], 1)} to {number(row['loa_upper'], 1)} ml"
+        + (f" (n = {row['n']})" if unlike else "")
         for method, row in told.items()
         for name in [f"the {own}'s" if method == "network_ml" and own == "network" else _possessive(method, own)]
     ]
@@ -175,9 +176,13 @@ def _cases(run: Path) -> str:
     return "cases"
 
 
-def _signed(text: str) -> str:
-    shown = number(text, 1)
-    return shown if shown.startswith(("\N{MINUS SIGN}", "0.0")) else f"+{shown}"
+def _digits(row: dict) -> int:
+    return enough_digits((row["bias_ci_low"], row["bias_ci_high"]), 1)
+
+
+def _signed(text: str, digits: int) -> str:
+    shown = number(text, digits)
+    return shown if shown.startswith("\N{MINUS SIGN}") or float(text) == 0 else f"+{shown}"
 
 
 def _cohort_answer(run: Path, kind: str) -> str:
@@ -207,10 +212,10 @@ def _paired(run: Path, own: str) -> str:
     cases = f"{row['n']} cases of {row['n_patients']} patients" if several else f"{row['n']} cases"
     return (
         f"On the same {cases} the absolute error is {number(row['first_mean_ml'], 1)} ml ({first}) and "
-        f"{number(row['second_mean_ml'], 1)} ml ({second}) on average, a difference of {number(gap, 1)} ml. In the "
-        f"middle of the {'patients' if several else 'cases'} it is "
-        f"{interval(row, 'shift_ml', 'shift_ci_low', 'shift_ci_high', 1)} ml "
-        f"(Hodges-Lehmann{', 95 % interval' if row['shift_ci_low'] else ''})."
+        f"{number(row['second_mean_ml'], 1)} ml ({second}) on average, a difference ({first} − {second}) of "
+        f"{number(gap, 1)} ml; the median difference of {'patients' if several else 'cases'} (Hodges-Lehmann"
+        f"{', 95 % interval' if row['shift_ci_low'] else ''}) is "
+        f"{interval(row, 'shift_ml', 'shift_ci_low', 'shift_ci_high', 1)} ml."
     )
 
 

@@ -1,6 +1,7 @@
 """Tables that a user gives, as Excel and other programs write them: any delimiter, decimal comma, padded cells."""
 
 import codecs
+import csv
 import io
 import re
 from pathlib import Path
@@ -28,6 +29,8 @@ def read_given(path: Path, *, numbers: bool = False) -> pd.DataFrame:
         The file is no text or no table; names it.
     """
     text = _text(path)
+    if re.match(r"sep=.\r?\n", text):  # Excel's own first line, which names the delimiter
+        text = text.partition("\n")[2]
     first = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
     delimiter = max(DELIMITERS, key=first.count)
     try:
@@ -36,6 +39,9 @@ def read_given(path: Path, *, numbers: bool = False) -> pd.DataFrame:
         raise ValueError(f"{path.name}: not a table ({' '.join(str(error).split())})") from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows
         raise ValueError(f"{path.name}: not a table (a row has more cells than the first line has columns)")
+    headings = pd.Series(next(csv.reader(io.StringIO(text), delimiter=delimiter), []), dtype=str).str.strip()
+    if (double := headings[headings.duplicated() & (headings != "")]).size:
+        raise ValueError(f"{path.name}: column {double.iloc[0]!r} stands twice, wanted each once")
     table.columns = table.columns.str.strip()
     table = table.apply(lambda column: column.str.strip())
     table = table.mask(table == "").dropna(how="all").reset_index(drop=True)

@@ -21,6 +21,7 @@ from ich.tables import heading
 TEMPLATES = Path(__file__).with_name("templates")
 # The browser itself refuses whatever would leave the page, should a notebook's output ask for it.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; font-src data:"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 OUTPUTS = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
 IMAGES = {".png": "image/png", ".svg": "image/svg+xml"}
 SWITCH = '<input type="checkbox" id="show-code"><label class="show-code" for="show-code">Show code</label>\n'
@@ -66,6 +67,9 @@ def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
     """Write an executed notebook as one HTML file: code behind a switch, no `interactive` cells."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:  # without a kernel a widget is a line of code
+        if "outputs" in cell:
+            cell.outputs = [each for each in cell.outputs if WIDGET not in each.get("data", {})]
     _without_markup(notebook)
     settings = Config()
     settings.NbConvertBase.display_data_priority = OUTPUTS

@@ -243,12 +243,16 @@ def label_meanings(named: list[tuple[int, str]], where: str) -> tuple[dict[str, 
 
 def bids(root: Path) -> Layout:
     """BIDS: sub-*/[ses-*/]ct/*_ct.nii.gz, masks in derivatives as *_mask or *_dseg with a table of labels."""
-    images = [p for p in sorted(root.glob("sub-*/**/*_ct.nii*")) if is_nifti(p)]
+    images = [p for p in sorted(root.glob("sub-*/**/*")) if is_nifti(p) and stem(p).lower().endswith("_ct")]
     if not images:
         found = ", ".join(sorted(p.name for p in root.iterdir())[:12])
         raise ValueError(f"no sub-*/ct/sub-*_ct.nii.gz here; found {found or 'nothing'}")
     layout = Layout()
-    masks = [p for p in sorted(root.glob("derivatives/**/sub-*.nii*")) if stem(p).endswith(("_mask", "_dseg"))]
+    masks = [
+        p
+        for p in sorted(root.glob("derivatives/**/sub-*"))
+        if is_nifti(p) and stem(p).lower().endswith(("_mask", "_dseg"))
+    ]
     blood = {mask: meant for mask in masks if (meant := _mask_meaning(mask, root, layout)) is not None}
     layout.reasons |= dict.fromkeys(blood, "mask of a scan that is not here")
     layout.notes = sorted(set(layout.notes))
@@ -270,7 +274,7 @@ def bids(root: Path) -> Layout:
         meanings = blood[mask] if mask else None
         if meanings == {}:
             known["reason"] = "no table (_dseg.tsv) says what the values of the mask are"
-        layout.rows.append(case_row(stem(image).removesuffix("_ct"), image, mask, label_map=meanings or None, **known))
+        layout.rows.append(case_row(stem(image)[: -len("_ct")], image, mask, label_map=meanings or None, **known))
     if shifted:
         layout.notes.append(f"{shifted} scan dates lie before 1925, which marks shifted dates: not used")
     return layout
@@ -287,7 +291,7 @@ def _mask_meaning(mask: Path, root: Path, layout: Layout) -> dict[str, int | str
     if "space" in entities:
         layout.reasons[mask] = f"mask in space {entities['space']}, wanted it on the scan"
         return None
-    if stem(mask).endswith("_dseg"):
+    if stem(mask).lower().endswith("_dseg"):
         beside = mask.with_name(stem(mask) + ".tsv")
         above = [p for folder in mask.relative_to(root).parents for p in sorted((root / folder).glob("*dseg.tsv"))]
         shared = [p for p in above if "sub-" not in p.name]  # a table further up counts for all below it

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ich.print_tables import PAPER, dice_rows, read_rows
-from ich.wording import number
+from ich.wording import enough_digits, number
 
 FEW = 10  # cases; intervals of a smaller group are wide or missing
 
@@ -51,14 +51,23 @@ def _misses(run: Path, own: str) -> list[str]:
     """Labels missed, and labels marked in cases whose reference has none."""
     rows = [row for row in read_rows(run, "by_label") if row["reader"] == "network" and row["label"] != "blood"]
     missed = [
-        f"{row['label']} in {row['n_missed']} of {row['n_with']}" for row in rows if row["n_missed"] not in ("0", "")
+        f"{row['label']} in {row['n_missed']} of {row['n_with']} cases that have it"
+        for row in rows
+        if row["n_missed"] not in ("0", "")
     ]
     false = [
-        f"{row['label']} in {row['n_false']} of {row['n_without']} (median {number(row['false_median_ml'], 2)}, at "
-        f"most {number(row['false_max_ml'], 1)} ml)"
+        f"{row['label']} in {row['n_false']} of {row['n_without']} cases (median {_ml(row['false_median_ml'])}, "
+        f"at most {_ml(row['false_max_ml'])})"
         for row in rows
         if row["n_false"] not in ("0", "")
     ]
-    miss, marked = ("misses", "marks") if own == "network" else ("miss", "mark")
-    told = [(missed, f"{miss} in cases that have it"), (false, f"{marked} in cases whose reference has none of it")]
-    return [f"What the {own} {what}: {'; '.join(each)}." for each, what in told if each]
+    plural = own != "network"
+    told = [
+        (missed, f"The {own} {'miss' if plural else 'misses'}"),
+        (false, f"Where the reference has none of a label, the {own} {'mark' if plural else 'marks'} it:"),
+    ]
+    return [f"{what} {'; '.join(each)}." for each, what in told if each]
+
+
+def _ml(volume: str) -> str:
+    return f"{number(volume, enough_digits((volume,), 1))} ml"

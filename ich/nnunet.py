@@ -5,7 +5,6 @@ The way back is `ich.sources` (kind nnunet) for a dataset and the parameter `pre
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -78,9 +77,6 @@ def _mask(source: Path, target: Path) -> None:
 
 
 def _same(source: Path, target: Path) -> None:
-    """The same file under another name: linked where the file system can, so that a cohort is not stored twice."""
+    """A copy: with a link, who edits the export would change the scan itself."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
+    shutil.copyfile(source, target)

@@ -125,7 +125,8 @@ def cases_for_margin(
     if abs(bias) + multiplier * sd >= margin:
         limit = abs(bias) + multiplier * sd
         raise ValueError(
-            f"margin: the expected limit {limit:.1f} is not inside {margin:g}, so no number of cases is enough"
+            f"margin: at this bias and SD a limit lies at {limit:.2f}, beyond {margin:g}: "
+            "more cases do not bring it inside"
         )
 
     def enough(n: int) -> bool:

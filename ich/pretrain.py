@@ -31,7 +31,7 @@ RECIPE = Recipe(
     seed=1,
 )
 NOT_TESTED = (
-    "patients with hemorrhage (one real head without any was looked at), children, contrast, CT angiography, slices "
+    "patients with hemorrhage (two real heads without any were looked at), children, contrast, CT angiography, slices "
     "over 10 mm or under 1 mm, cone-beam CT, trauma, tumors and bleeds older than a few days"
 )
 EMBEDDED_SHARE = 0.2  # of the training cases; the others are varied

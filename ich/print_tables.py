@@ -11,7 +11,7 @@ from pathlib import Path
 from ich.assumptions import UNCHECKED
 from ich.resampling import FEW
 from ich.strata import QUOTED_AT_ML
-from ich.wording import DASH, number
+from ich.wording import DASH, enough_digits, number
 
 PAPER = "Wang et al. 2019"
 METHODS = {
@@ -21,7 +21,7 @@ METHODS = {
     "second_reader_ml": "second reader",
 }
 FOLLOWING = ("ratio", "regression", "nonparametric")  # limits other than bias ± 1.96 SD
-INTERVALS = f"BCa bootstrap over patients, of fewer than {FEW} by t"
+INTERVALS = f"BCa bootstrap over patients, below {FEW} patients by t"
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class PrintTable:
 
 
 def interval(row: dict[str, str], value: str, low: str, high: str, digits: int) -> str:
-    """`value (low to high)`; the value alone where the row has no interval."""
-    shown = number(row[value], digits)
+    """`value (low to high)`; the value alone where the row has no interval. See `enough_digits`."""
     if not row.get(low) or not row.get(high):
-        return shown
-    return f"{shown} ({number(row[low], digits)} to {number(row[high], digits)})"
+        return number(row[value], digits)
+    digits = enough_digits((row[low], row[high]), digits)
+    return f"{number(row[value], digits)} ({number(row[low], digits)} to {number(row[high], digits)})"
 
 
 def spread(row: dict[str, str], mean: str, sd: str, digits: int) -> str:
@@ -170,7 +170,8 @@ def error_by_group(run: Path, simulated: bool = False, own: str = "network") -> 
             )
         )
     missing = max(int(row["n_missing"]) for row in rows)
-    said = f"95 % interval of the mean: {INTERVALS}. " if with_interval else ""
+    cut = any(row.get("mean_ci_low") and float(row["mean_ci_low"]) == 0 for row in rows)
+    said = f"95 % interval of the mean: {INTERVALS}{', cut at 0' if cut else ''}. " if with_interval else ""
     return PrintTable(
         "error_by_group",
         "Absolute volume error by reference volume" + _of(simulated),
@@ -212,7 +213,7 @@ def agreement(run: Path, simulated: bool = False, own: str = "network") -> Print
     several = any(row.get("n_patients", row["n"]) != row["n"] for row in rows)
     concordance = (
         "of the concordance correlation (CCC) by jackknife over patients, which is still too narrow where a few large "
-        "hematomas make it"
+        "hematomas dominate it"
     )
     how = (
         "n pairs (patients); limits are bias ± 1.96 SD, the SD from an analysis of variance, as patients have several "

@@ -11,12 +11,11 @@ from scipy import ndimage
 from ich.canvas import set_title
 from ich.components import bounding_box
 from ich.grid import Grid
-from ich.slice_figures import outline_looks
+from ich.slice_figures import BAR_MM, outline_looks
 
 # Which axis of (I, J, K) is looked along, from its far end or not, and which way up the picture is.
 VIEWS = {"from the front": (1, False), "from the left": (0, True), "from above": (2, True)}
 STEP_MM = 0.7
-BAR_MM = 20
 
 
 def isotropic(labels: np.ndarray, grid: Grid, step_mm: float = STEP_MM) -> np.ndarray:

@@ -4,6 +4,7 @@ Descriptions carry series numbers, counts and geometry only: no name, identifier
 """
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
+from ich.folders import files_below
 from ich.grid import ScanError
 from ich.slices import DAMAGED, Slice, read_slices
 
@@ -18,6 +20,8 @@ MIN_SLICES = 4
 SAME_POSITION_MM = 0.05
 SAME_SPACING = 1e-3  # of the spacing: writers round it to some digits
 SAME_DIRECTION = 1e-3  # of direction cosines
+FAR = 3  # times the steps beside it: no spacing of the same acquisition
+DEFECTS = ("slice missing", "slices missing", "doubled slices", "header has no", "position, orientation")
 MIN_NORMAL_Z = 0.8  # slices up to 37 degrees from the axial plane; gantries tilt by at most 30
 
 
@@ -55,17 +59,19 @@ def find_series(folder: str | Path) -> list[Series]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ScanError(f"{folder}: no such folder")
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    files = files_below(folder)
     groups: dict[tuple, list[Slice]] = defaultdict(list)
     known: dict[str, list[tuple]] = defaultdict(list)
     for path in files:
         for image in read_slices(path):
-            geometry = _geometry(image, known[image.uid]) if image.kind == "image" else ()
-            groups[(image.uid, image.kind, *geometry)].append(image)
+            own = image.uid or f"{image.study} {path.parent}"  # without a UID, series of one folder and study
+            geometry = _geometry(image, known[own]) if image.kind == "image" else ()
+            groups[(own, image.patient, image.kind, *geometry)].append(image)
     if not groups:
         raise ScanError(f"{folder}: no DICOM images among {len(files)} files")
-    per_uid = Counter(key[0] for key in groups)
-    parts = [part for key, group in groups.items() for part in _judge(group, per_uid[key[0]])]
+    per_uid = Counter(key[:2] for key in groups)
+    patients = Counter(uid for uid, _ in per_uid)
+    parts = [part for key, group in groups.items() for part in _judge(group, per_uid[key[:2]], patients[key[0]])]
     return _named(parts)
 
 
@@ -89,8 +95,10 @@ def choose_series(folder: str | Path, name: str | None = None) -> Series:
     if not kept:
         raise ScanError(f"{folder}: no usable axial CT series among {len(found)} found: {listing}")
     if len(kept) > 1:
+        patients = len({part.slices[0].patient for part in kept})
+        whose = f"scans of {patients} patients, " if patients > 1 else ""
         raise ScanError(
-            f"{folder}: {len(kept)} usable axial CT series among {len(found)} found, choose one by "
+            f"{folder}: {whose}{len(kept)} usable axial CT series among {len(found)} found, choose one by "
             f'its name, with --series {kept[0].name} or read_scan(folder, series="{kept[0].name}"): {listing}'
         )
     return _warned(kept[0], found)
@@ -99,15 +107,22 @@ def choose_series(folder: str | Path, name: str | None = None) -> Series:
 def _warned(chosen: Series, found: list[Series]) -> Series:
     damaged = sum(len(s.slices) for s in found if s.slices[0].kind == DAMAGED)
     note = f"damaged DICOM files beside the series, whose slices they may be: {damaged}"
-    return replace(chosen, notes=(*chosen.notes, note)) if damaged else chosen
+    notes = (*chosen.notes, note) if damaged else chosen.notes
+    lost = [str(part) for part in found if part.reason.startswith(DEFECTS) and part.slices[0].modality == "CT"]
+    return replace(chosen, notes=(*notes, *(f"beside it lies {text}" for text in lost)))
 
 
-def _judge(group: list[Slice], geometries: int) -> list[Series]:
+def _judge(group: list[Slice], geometries: int, patients: int) -> list[Series]:
     """The series that a group of equal geometry makes: one, or several that lie on top of each other."""
     reasons = _reasons(group)
     if reasons:
         if geometries > 1 and group[0].kind == "image":
-            reasons.append(f"one of {geometries} geometries in its series")
+            first = group[0]
+            spacing = " x ".join(f"{mm:g}" for mm in first.spacing_mm) or "unknown"
+            own = f"{first.size[0]} x {first.size[1]} pixels of {spacing} mm"
+            reasons.append(f"one of {geometries} geometries in its series ({own})")
+        if patients > 1 and group[0].kind == "image":
+            reasons.append(f"the images of its series name {patients} patients")
         return [_left_out(group, "; ".join(reasons))]
     positions, ordered = _sorted(group)
     if np.all(np.diff(positions) > SAME_POSITION_MM):
@@ -154,6 +169,8 @@ def _reasons(group: list[Slice]) -> list[str]:
 def _stack(ordered: list[Slice], positions: np.ndarray, notes: tuple[str, ...]) -> Series:
     missing = _missing(positions)
     if not missing:
+        if any(image.contrast for image in ordered):
+            notes = (*notes, "the header names a contrast agent: vessels may look like blood")
         return Series("", tuple(ordered), positions, True, "", notes)
     found = ", ".join(
         f"{count} between images {ordered[n].instance} and {ordered[n + 1].instance} (a gap of {gap:.2f} mm "
@@ -165,17 +182,39 @@ def _stack(ordered: list[Slice], positions: np.ndarray, notes: tuple[str, ...]) 
 
 
 def _missing(positions: np.ndarray) -> list[tuple[int, int, float, float]]:
-    """Lone gaps that are a multiple of both neighboring steps: (index before, slices missing, gap, step)."""
+    """Gaps where slices must be missing: (index before, slices missing, gap, step beside it).
+
+    Those are runs of wide steps, each a multiple of the steps on either side of the run, and any step of over three
+    times the wider of both: an acquisition that goes on elsewhere.
+    """
     steps = np.diff(positions)
-    found = []
-    for n, step in enumerate(steps):
-        around = [steps[m] for m in (n - 1, n + 1) if 0 <= m < len(steps)]
-        neighbor = float(np.mean(around))
-        times = round(step / neighbor)
-        alike = np.ptp(around) <= 0.05 * neighbor
-        if alike and times >= 2 and abs(step / neighbor - times) <= 0.05 * times:
-            found.append((n, times - 1, float(step), neighbor))
+    found, n = [], 0
+    while n < len(steps):
+        end = n + 1
+        while n and end < len(steps) and _multiple(steps[n : end + 1], steps[n - 1]):
+            end += 1
+        around = [steps[m] for m in (n - 1, end) if 0 <= m < len(steps)]
+        run = steps[n:end]
+        if len(run) > 1 and len(around) < 2:  # wide to the end: a scan of two spacings
+            break
+        neighbor = float(np.mean(around)) if around else math.inf
+        times = np.rint(run / neighbor)
+        alike = not around or np.ptp(around) <= 0.05 * neighbor
+        lone = alike and _multiple(run, neighbor)
+        apart = run[0] > FAR * max(around, default=math.inf)
+        if lone or apart:
+            found += [
+                (n + k, max(int(count) - 1, 1), float(step), neighbor)
+                for k, (step, count) in enumerate(zip(run, times, strict=True))
+            ]
+        n = end if lone or apart else n + 1
     return found
+
+
+def _multiple(steps: np.ndarray, step: float) -> bool:
+    """Whether each of `steps` is twice, three times, ... a step."""
+    times = np.rint(steps / step)
+    return bool(np.all((times >= 2) & (np.abs(steps / step - times) <= 0.05 * times)))
 
 
 def _doubled(ordered: list[Slice], positions: np.ndarray) -> Series:

@@ -34,6 +34,7 @@ def outline_looks(names: Iterable[str]) -> dict[str, tuple[str, Any]]:
 
 
 BRAIN_WINDOW = (0.0, 80.0)  # HU
+BAR_MM = 20
 
 
 def radiological(image: np.ndarray, affine: np.ndarray | None = None) -> np.ndarray:
@@ -197,6 +198,16 @@ def draw_montage(
         fig.legend(handles=handles, loc="outside lower left", ncols=len(handles), labelcolor="white")
 
 
+def _scale_bar(ax: Axes, length_mm: float, spacing_mm: float) -> None:
+    """A bar in the lower left corner of an image whose pixels are `spacing_mm` wide."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    start, height = left + 0.05 * (right - left), bottom + 0.05 * (top - bottom)
+    ax.plot([start, start + length_mm / spacing_mm], [height, height], color="white", linewidth=2)
+    ax.annotate(
+        f"{length_mm:g} mm", (start, height), xytext=(0, 3), textcoords="offset points", fontsize=6.5, color="white"
+    )
+
+
 def draw_abc(
     measurement: ABC2,
     mask: np.ndarray,
@@ -205,6 +216,7 @@ def draw_abc(
     hu: np.ndarray | None = None,
     window: tuple[float, float] = BRAIN_WINDOW,
     margin_mm: float = 15.0,
+    side_mm: float | None = None,
     title: str = "",
     simulated: bool = False,
 ) -> None:
@@ -216,6 +228,7 @@ def draw_abc(
     mask : (I, J, K) in the order of a `Grid`.
     hu : (I, J, K).
     margin_mm : tissue shown around the lesion.
+    side_mm : of the square that is shown instead, so that several figures have one scale.
 
     Raises
     ------
@@ -232,7 +245,6 @@ def draw_abc(
         outlines=outlines,
         spacing_mm=measurement.spacing_mm,
         window=window,
-        sides=False,
         legend=False,
     )
     texts = []
@@ -251,8 +263,16 @@ def draw_abc(
         texts.append(f"{name} {length:.1f} mm")
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     reach = [margin_mm / spacing for spacing in measurement.spacing_mm]
-    ax.set_xlim(max(-0.5, rows[0] - reach[0]), min(inside.shape[0] - 0.5, rows[-1] + reach[0]))
-    ax.set_ylim(min(inside.shape[1] - 0.5, columns[-1] + reach[1]), max(-0.5, columns[0] - reach[1]))
+    if side_mm is None:
+        ax.set_xlim(max(-0.5, rows[0] - reach[0]), min(inside.shape[0] - 0.5, rows[-1] + reach[0]))
+        ax.set_ylim(min(inside.shape[1] - 0.5, columns[-1] + reach[1]), max(-0.5, columns[0] - reach[1]))
+    else:
+        half = [side_mm / 2 / spacing for spacing in measurement.spacing_mm]
+        middle = [(lines[0] + lines[-1]) / 2 for lines in (rows, columns)]
+        ax.set_xlim(middle[0] - half[0], middle[0] + half[0])
+        ax.set_ylim(middle[1] + half[1], middle[1] - half[1])
+        ax.set_facecolor("black")
+    _scale_bar(ax, BAR_MM, measurement.spacing_mm[0])
     texts += [
         f"C {measurement.c_mm:.1f} mm ({measurement.slices.size} slices), Kothari {measurement.c_kothari_mm:.1f} mm",
         f"ABC/2 {measurement.abc2_ml:.1f} ml, Kothari {measurement.abc2_kothari_ml:.1f} ml",

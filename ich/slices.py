@@ -15,9 +15,13 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 DAMAGED = "damaged DICOM file"
 SCOUT_WORDS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "REF_SURVIEW"}
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+CT_IMAGES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1")
+SUFFIXES = (".dcm", ".ima")  # of DICOM files, where they have one
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 TAGS = [
     "SOPClassUID",
+    "PatientID",
+    "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
     "Modality",
@@ -33,6 +37,7 @@ TAGS = [
     "ImageOrientationPatient",
     "ImagePositionPatient",
     "ConvolutionKernel",
+    "ContrastBolusAgent",
     "NumberOfFrames",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
@@ -60,6 +65,8 @@ class Slice:
 
     path: Path
     frame: int
+    patient: str  # PatientID: to tell patients apart, never to be shown
+    study: str  # StudyInstanceUID
     uid: str
     number: str
     instance: int
@@ -75,6 +82,7 @@ class Slice:
     acquisition: str
     kernel: str
     image_type: str
+    contrast: bool  # whether the header names a contrast agent
 
 
 def read_slices(path: Path) -> Iterator[Slice]:
@@ -88,7 +96,8 @@ def read_slices(path: Path) -> Iterator[Slice]:
                 return
             yield from _frames(header, path)
     except InvalidDicomError:
-        return
+        if path.suffix.lower() in SUFFIXES:  # empty or overwritten: a slice may be lost
+            yield _damaged(path)
     except BROKEN_FILE:
         yield _damaged(path)
 
@@ -97,6 +106,8 @@ def _damaged(path: Path) -> Slice:
     return Slice(
         path=path,
         frame=0,
+        patient="",
+        study="",
         uid="",
         number="without number",
         instance=0,
@@ -112,6 +123,7 @@ def _damaged(path: Path) -> Slice:
         acquisition="",
         kernel="",
         image_type="",
+        contrast=False,
     )
 
 
@@ -149,7 +161,9 @@ def _slice(header: pydicom.Dataset, path: Path, frame: int, geometry: pydicom.Da
     return Slice(
         path=path,
         frame=frame,
-        uid=str(header.get("SeriesInstanceUID", "")),
+        patient=str(header.get("PatientID") or "").strip(),
+        study=str(header.get("StudyInstanceUID") or ""),
+        uid=str(header.get("SeriesInstanceUID") or ""),
         number=str(header.get("SeriesNumber") or "without number"),
         instance=frame + 1 if geometry is not header else int(header.get("InstanceNumber") or 0),
         kind=_kind(header),
@@ -164,6 +178,7 @@ def _slice(header: pydicom.Dataset, path: Path, frame: int, geometry: pydicom.Da
         acquisition=str(header.get("AcquisitionNumber") or ""),
         kernel="/".join(_words(geometry.get("ConvolutionKernel", header.get("ConvolutionKernel")))),
         image_type="/".join(_words(header.get("ImageType"))),
+        contrast=bool(str(header.get("ContrastBolusAgent") or "").strip()),
     )
 
 
@@ -175,6 +190,8 @@ def _words(value: str | Sequence[str] | None) -> list[str]:
 def _kind(header: pydicom.Dataset) -> str:
     words = set(_words(header.get("ImageType")))
     if "Rows" not in header or "Columns" not in header:
+        if str(header.get("SOPClassUID", "")) in CT_IMAGES:
+            return DAMAGED  # a file that was cut off
         return "no image (report, dose sheet or state)"
     if str(header.get("SOPClassUID", "")).startswith(SECONDARY_CAPTURE):
         return "secondary capture (exam summary, dose sheet or screen picture)"

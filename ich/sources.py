@@ -14,6 +14,7 @@ import pandas as pd
 from ich import datasets, layouts
 from ich.cohort import from_folders, from_manifest
 from ich.dicom_tree import chosen_series, dicom_tree, files_of
+from ich.folders import files_below
 from ich.layouts import TABLE, Layout, age_of, case_row, date_of, hidden, sex_of
 
 COLUMNS = [
@@ -100,13 +101,13 @@ def _left_out(layout: Layout, root: Path) -> pd.DataFrame:
     named = {Path(row[name]) for row in layout.rows for name in ("image", "reference_mask", "second_mask") if row[name]}
     used = {path.resolve() for path in (*named, *layout.used)}
     base = root if root.is_dir() else root.parent
-    paths = set(base.rglob("*")) if root.is_dir() else {root}
+    paths = set(files_below(base)) if root.is_dir() else {root}
     if not root.is_dir():
         folders = {path.parent for path in (*named, *layout.used) if path.is_relative_to(base)}
         paths |= {path for folder in folders for path in folder.iterdir()}
     rows = []
     for path in sorted(paths):
-        if path.is_file() and path.resolve() not in used:
+        if (path.is_file() or path.is_symlink()) and path.resolve() not in used:
             system = "hidden file of the operating system" if hidden(path, base) else None
             reason = system or layout.reasons.get(path, OTHER_FILE)
             rows.append({"file": path.relative_to(base).as_posix(), "reason": reason})

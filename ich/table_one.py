@@ -105,7 +105,7 @@ def _table(rows: pd.DataFrame, chosen: list[str], by: str, groups: list[str]) ->
             categorical=[name for name in chosen if name in CATEGORIES],
             nonnormal=[name for name in chosen if name not in CATEGORIES],
             groupby=by,
-            order={by: groups},
+            order={by: groups, "hemorrhage_type": [*HEMORRHAGE_TYPES, "not stated"]} if by == "split" else {by: groups},
             rename={name: SHOWN[name] for name in chosen},
             decimals=1,
             include_null=False,  # counted as missing, not as a level

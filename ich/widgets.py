@@ -12,15 +12,15 @@ from PIL import Image
 from scipy import ndimage
 
 from ich.atomic import replacing
-from ich.canvas import TYPE_SERIES
 from ich.hounsfield import head_box
 from ich.scan import ScanError, read_mask, read_scan
+from ich.slice_figures import BRAIN_WINDOW, LABEL_OUTLINES
 from ich.tables import LABELS
 
 MAX_SPRITE_PX = 16383  # tallest WebP
 
 
-def windowed(hu: np.ndarray, window: tuple[float, float] = (0.0, 80.0)) -> np.ndarray:
+def windowed(hu: np.ndarray, window: tuple[float, float] = BRAIN_WINDOW) -> np.ndarray:
     """HU to gray 0..255 (uint8); `window` is the HU shown black and white."""
     low, high = window
     return (np.clip((hu.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
@@ -31,7 +31,7 @@ def sprite(
     labels: np.ndarray,
     spacing_mm: tuple[float, float],
     side: int = 320,
-    window: tuple[float, float] = (0.0, 80.0),
+    window: tuple[float, float] = BRAIN_WINDOW,
 ) -> Image.Image:
     """The head on all slices of (I, J, K) HU, foot to head, below each other in radiological view, outlines drawn by
     label."""
@@ -44,7 +44,7 @@ def sprite(
     for k in range(hu.shape[2]):
         # Axis I runs to the patient's left, which radiological view shows on the right: (J, I) is (row, column).
         rgb = np.repeat(windowed(hu[rows, columns, k].T, window)[:, :, None], 3, axis=2)
-        for label, color in ((number, TYPE_SERIES[name][0]) for name, number in LABELS.items()):
+        for label, color in ((number, LABEL_OUTLINES[name][0]) for name, number in LABELS.items()):
             mask = label == labels[rows, columns, k].T
             if bool(np.any(mask)):
                 rgb[mask & ~ndimage.binary_erosion(mask)] = tuple(int(color[n : n + 2], 16) for n in (1, 3, 5))
@@ -67,7 +67,7 @@ class SliceViewer:
     hu : (I, J, K) HU.
     labels : (I, J, K) uint8, 0..3, outlined.
     spacing_mm : of the pixels along I and J.
-    start : slice shown first; by default the one with the most blood.
+    start : slice shown first; by default the one with the most blood, the middle one where there is none.
     name : what a screen reader says of the image.
     """
 
@@ -85,19 +85,28 @@ class SliceViewer:
         data = base64.b64encode(buffer.getvalue()).decode()
         n, side = self.hu.shape[2], image.width
         blood = (self.labels > 0).sum(axis=(0, 1))
-        start = int(np.argmax(blood)) if self.start is None else self.start
+        start = (int(np.argmax(blood)) if blood.any() else n // 2) if self.start is None else self.start
         move = (
             "var r=this.closest('.ich-viewer');"
             f"r.querySelector('.ich-slice').style.backgroundPositionY=(-this.value*{side})+'px';"
             f"r.querySelector('output').textContent='slice '+(+this.value+1)+' of {n}'"
         )
+        present = [name for name, number in LABELS.items() if (self.labels == number).any()]
+        legend = "".join(
+            '<span style="white-space:nowrap">'
+            f'<span style="color:{LABEL_OUTLINES[name][0]};background:#000">&#9632;</span> {name}</span> '
+            for name in present
+        )
+        low, high = BRAIN_WINDOW
         return (
             f'<div class="ich-viewer" style="max-width:{side}px">'
             f'<div class="ich-slice" role="img" aria-label="{self.name}" '
             f'style="width:{side}px;height:{side}px;'
             f'background:#000 url(data:image/webp;base64,{data}) 0 {-start * side}px">'
             f'</div><label>Slice, foot to head<br><input type="range" min="0" max="{n - 1}" value="{start}" '
-            f'style="width:100%" oninput="{move}"></label><output>slice {start + 1} of {n}</output></div>'
+            f'style="width:100%" oninput="{move}"></label><output>slice {start + 1} of {n}</output>'
+            f'<p style="margin:.3rem 0;font-size:.85rem">{legend}{"<br>" if legend else ""}'
+            f"The patient's right is on the left; {low:g} to {high:g} HU.</p></div>"
         )
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:

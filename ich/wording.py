@@ -23,6 +23,12 @@ def number(text: str | float, digits: int = 1) -> str:
     return (shown[1:] if float(shown) == 0 and shown.startswith("-") else shown).replace("-", MINUS)
 
 
+def enough_digits(values: Sequence[str | float], digits: int) -> int:
+    """Digits to print, one more than wanted where a value that is not 0 would read as 0: its sign may decide."""
+    numbers = [float(value) for value in values if value not in ("", None)]
+    return digits + any(number != 0 and round(number, digits) == 0 for number in numbers if math.isfinite(number))
+
+
 def largest_tenth(volume_ml: pd.Series) -> str:
     """Mean and median of volumes, and how much of all blood a tenth of the cases holds: the plain words for skewed."""
     volume = volume_ml.dropna().sort_values(ascending=False)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_dicom import write_series
 from made_seg import write_ct
 
 from ich import batch, model, predict
@@ -109,6 +110,28 @@ def test_a_scan_of_one_slice_is_marked_and_measured(weights, tmp_path):
     assert found["volume_ml"] > 20
     assert found["abc2"]["c_mm"] == 5
     assert (tmp_path / "out" / "case.html").is_file()
+
+
+def test_a_folder_of_patients_is_a_batch_though_one_scan_alone_can_be_used(tmp_path):
+    for name, z in (("a", np.arange(10) * 5.0), ("b", np.delete(np.arange(10) * 5.0, 4))):
+        write_series(tmp_path / name, z, PatientID=name)
+    assert [path.name for path in scans_in(tmp_path)] == ["a", "b"]
+
+
+def test_a_link_to_nothing_is_a_scan_that_fails(tmp_path):
+    (tmp_path / "lost.nii.gz").symlink_to(tmp_path / "nowhere")
+    assert [path.name for path in scans_in(tmp_path)] == ["lost.nii.gz"]
+
+
+def test_the_output_folder_is_no_scan(scans, weights, tmp_path, capsys):
+    shutil.rmtree(scans / "John")
+    call = ["segment", str(scans), "--out", str(scans / "out"), "--weights", str(weights), "--jobs", "1"]
+    assert (main(call), main([*call, "--resume"])) == (0, 0)
+
+
+def test_an_empty_text_is_no_scan(capsys, tmp_path):
+    assert main(["segment", "", "--out", str(tmp_path)]) == 2
+    assert "an empty text stands for a scan" in capsys.readouterr().err
 
 
 def test_what_a_path_names(scans, tmp_path):

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ich.canvas import column_label, groups_of, number, save_figure, series, show, side_labels, subplots
+from ich.canvas import column_label, groups_of, save_figure, series, show, side_labels, subplots
+from ich.wording import number
 
 mpl.use("Agg")
 

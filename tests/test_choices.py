@@ -22,6 +22,12 @@ def test_refused(given, said):
         check_choices({"01_cohort": given})
 
 
+@pytest.mark.parametrize("margin", [{"margin_ml": -5.0}, {"margin_percent": 0}])
+def test_a_margin_is_positive(margin):
+    with pytest.raises(ValueError, match="wanted a positive number"):
+        check_choices({"01_cohort": {}, "04_agreement": margin})
+
+
 def test_a_device_is_checked_wherever_it_is_set():
     with pytest.raises(ValueError, match="device=gpu: wanted one of auto, cpu, cuda"):
         check_choices({"03_test_set": {"device": "gpu"}})

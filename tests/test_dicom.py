@@ -124,6 +124,16 @@ def test_header_without_rescale_is_told(tmp_path):
     assert "no rescale slope" in read_dicom_scan(tmp_path).notes[0]
 
 
+def test_rescale_tags_of_some_images_only_are_refused(tmp_path):
+    write_series(tmp_path, Z)
+    for path in sorted(tmp_path.iterdir(), key=lambda path: pydicom.dcmread(path).InstanceNumber)[3:5]:
+        header = pydicom.dcmread(path)
+        del header.RescaleSlope, header.RescaleIntercept
+        header.save_as(path)
+    with pytest.raises(ScanError, match=r"2 of 30 images .* have no rescale slope and intercept \(images 4, 5\)"):
+        read_dicom_scan(tmp_path)
+
+
 def test_padding_becomes_air_but_never_tissue(tmp_path):
     hu = np.full((24, 32, 30), -1000, np.int16)
     hu[4:20, 4:28] = 0

@@ -63,7 +63,7 @@ def test_the_answer_is_one_sentence_with_the_numbers_of_the_table(demo):
     run, manifest = demo
     row = pd.read_csv(run / "tables" / "agreement.csv").query("stratum == 'all'").set_index("method")
     said = re.search(r"<p class=\"answer\">(.*?)</p>", index_html(run, manifest)).group(1)
-    found = [float(text.replace("−", "-")) for text in re.findall(r"[+−]?\d+\.\d", said)]
+    found = [float(text.replace("−", "-")) for text in re.findall(r"[+−]?\d+\.\d+", said)]
     columns = ["bias", "bias_ci_low", "bias_ci_high", "loa_lower", "loa_upper"]
     assert found == pytest.approx([row.loc[m, c] for m in ("network_ml", "abc2_ml") for c in columns], abs=0.0501)
     assert said.startswith(f"In {cases(run)} simulated parenchymal hematomas")
@@ -256,5 +256,5 @@ def test_misses_and_false_alarms_are_limits(demo):
     names = ["reader", "label", "n_with", "n_missed", "n_without", "n_false", "false_median_ml", "false_max_ml"]
     pd.DataFrame(rows, columns=names).to_csv(run / "tables" / "by_label.csv", index=False)
     text = words(index_html(run, manifest))
-    assert "misses in cases that have it: subarachnoid in 2 of 9." in text
-    assert "has none of it: ventricular in 4 of 33 (median 0.02, at most 1.0 ml)." in text
+    assert "The network misses subarachnoid in 2 of 9 cases that have it." in text
+    assert "the network marks it: ventricular in 4 of 33 cases (median 0.02 ml, at most 1.0 ml)." in text

@@ -33,6 +33,19 @@ def test_padding_tells_nothing_of_the_values():
     assert value_kind(hu)[0] == "shifted"
 
 
+def test_values_below_vacuum_that_vary_are_no_padding():
+    """HU times ten, with the noise of air."""
+    air = np.random.default_rng(0).normal(-10_000, 100, (40, 40, 4))
+    assert value_kind(np.where(head(0, 1) > 0, 300, air).astype(np.int16))[0] == "display"
+    assert value_kind(head(-3024, 30))[0] == "hu"
+
+
+def test_values_cut_at_a_window_are_told():
+    kind, notes = value_kind(head(-1000, 100))
+    assert kind == "hu"
+    assert "no value is above 100: bone is cut off" in notes[0]
+
+
 def test_values_too_close_together_for_a_head_are_none():
     mask = head(0, 1)
     assert value_kind(mask)[0] == "display"

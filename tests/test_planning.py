@@ -49,7 +49,7 @@ def test_curve_narrows():
 
 
 def test_impossible_wishes():
-    with pytest.raises(ValueError, match=r"expected limit 10\.8 is not inside 5"):
+    with pytest.raises(ValueError, match=r"a limit lies at 10\.80, beyond 5"):
         cases_for_margin(5, 5, bias=1)
     with pytest.raises(ValueError, match="more than 100000 cases"):
         cases_for_width(0.001, 1)
@@ -66,7 +66,7 @@ def test_next_study_says_when_no_number_is_enough():
     assert found["cases_for_width"] <= found["cases_for_width_assured"]
     hopeless = next_study(panel | {"sd": 10.0})
     assert hopeless["cases_for_margin"] is None
-    assert "expected limit" in hopeless["note"]
+    assert "a limit lies at" in hopeless["note"]
     assert next_study(panel | {"sd": 0.0})["note"] == "the differences do not vary, so there is no SD to plan with"
 
 
@@ -74,4 +74,4 @@ def test_a_method_too_poor_to_plan_with_is_said_and_stops_nothing():
     found = next_study({"sd": 780.0, "bias": 400.0, "margin_ml": 5.0})
     assert (found["cases_for_width"], found["cases_for_width_assured"], found["cases_for_margin"]) == (None,) * 3
     assert "a width of 5 at an SD of 780 needs more than 100000 cases" in found["note"]
-    assert "no number of cases is enough" in found["note"]
+    assert "more cases do not bring it inside" in found["note"]

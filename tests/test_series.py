@@ -2,6 +2,7 @@ import numpy as np
 import pydicom
 import pytest
 from made_dicom import orientation, write_series
+from pydicom.uid import XRayRadiationDoseSRStorage as DoseReport
 
 from ich.grid import ScanError
 from ich.scan import read_scan
@@ -25,7 +26,11 @@ def test_one_series_is_kept_in_the_order_of_its_slices(tmp_path):
     [
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, Z[:1], "scout"),
         ({"SOPClassUID": pydicom.uid.SecondaryCaptureImageStorage}, Z, "secondary capture"),
-        ({"Rows": None, "Columns": None, "PixelData": None}, Z[:1], "no image"),
+        (
+            {"Rows": None, "Columns": None, "PixelData": None, "SOPClassUID": DoseReport},
+            Z[:1],
+            "no image",
+        ),
         ({"Modality": "MR"}, Z, "MR images, wanted CT"),
         ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, Z, "sagittal slices, wanted axial"),
         ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, Z, "coronal slices, wanted axial"),
@@ -77,6 +82,72 @@ def test_a_localizer_with_a_single_word_is_a_scout(tmp_path):
     assert "scout" in found.reason
 
 
+def test_series_without_a_uid_are_those_of_their_folders(tmp_path):
+    """What a crude anonymizer leaves: two patients would become one scan."""
+    for name, shift in (("one", 0.0), ("two", 100.0)):
+        write_series(tmp_path / name, np.asarray(Z) + shift, SeriesInstanceUID="", PatientID=name)
+    assert [len(part.slices) for part in find_series(tmp_path) if part.kept] == [10, 10]
+    with pytest.raises(ScanError, match="scans of 2 patients, 2 usable axial CT series"):
+        choose_series(tmp_path)
+
+
+def test_a_series_of_two_patients_is_refused(tmp_path):
+    uid = write_series(tmp_path / "a", Z[:7], PatientID="A")
+    write_series(tmp_path / "b", Z[7:], PatientID="B", SeriesInstanceUID=uid)
+    found = find_series(tmp_path)
+    assert [part.kept for part in found] == [True, False]
+    assert "the images of its series name 2 patients" in found[1].reason
+
+
+@pytest.mark.parametrize(
+    ("z", "said"),
+    [
+        ([0, 5, 10, 15, 25, 35, 40, 45, 50], "slices missing: 1 between images 4 and 5 (a gap of 10.00 mm"),
+        ([*np.arange(8) * 5.0, 185, *(185 + np.arange(1, 8) * 7.0)], "a gap of 150.00 mm"),
+    ],
+    ids=["two gaps side by side", "another acquisition far off"],
+)
+def test_gaps_beside_gaps_are_missing_slices(tmp_path, z, said):
+    write_series(tmp_path, z)
+    (found,) = find_series(tmp_path)
+    assert not found.kept
+    assert said in found.reason
+
+
+def test_a_cut_off_or_empty_file_is_told(tmp_path):
+    write_series(tmp_path, Z)
+    last = max(tmp_path.iterdir(), key=lambda path: pydicom.dcmread(path).ImagePositionPatient[2])
+    header = pydicom.dcmread(last)
+    del header.Rows, header.PixelData
+    header.save_as(last)
+    (tmp_path / "empty.dcm").touch()
+    chosen = choose_series(tmp_path)
+    assert len(chosen.slices) == 9
+    assert chosen.notes == ("damaged DICOM files beside the series, whose slices they may be: 2",)
+
+
+def test_a_series_left_out_for_a_defect_is_told_of(tmp_path):
+    write_series(tmp_path / "whole", Z)
+    write_series(tmp_path / "other", np.delete(Z, 4), SeriesNumber=3)
+    assert "beside it lies series 3: 9 images, left out: slice missing" in choose_series(tmp_path).notes[0]
+
+
+def test_a_contrast_agent_is_told(tmp_path):
+    write_series(tmp_path, Z, ContrastBolusAgent="Iomeprol")
+    assert choose_series(tmp_path).notes == ("the header names a contrast agent: vessels may look like blood",)
+
+
+def test_links_are_followed_and_those_to_nothing_told(tmp_path):
+    write_series(tmp_path / "elsewhere", Z)
+    (tmp_path / "scan").mkdir()
+    (tmp_path / "scan" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "scan" / "round").symlink_to(tmp_path / "scan")
+    (tmp_path / "scan" / "lost.dcm").symlink_to(tmp_path / "nowhere.dcm")
+    chosen = choose_series(tmp_path / "scan")
+    assert len(chosen.slices) == 10
+    assert chosen.notes == ("damaged DICOM files beside the series, whose slices they may be: 1",)
+
+
 def test_several_usable_series_are_listed_with_the_way_to_choose(tmp_path):
     write_series(tmp_path / "a", Z, ConvolutionKernel="H30s")
     write_series(tmp_path / "b", Z, ConvolutionKernel="H70s")
@@ -109,7 +180,9 @@ def test_two_orientations_in_one_series_come_apart(tmp_path):
     write_series(tmp_path / "b", Z[:3], ImageOrientationPatient=orientation(25), SeriesInstanceUID=uid)
     kept, left = find_series(tmp_path)
     assert kept.kept
-    assert left.reason == "3 slices, wanted 4 or more; one of 2 geometries in its series"
+    assert (
+        left.reason == "3 slices, wanted 4 or more; one of 2 geometries in its series (32 x 24 pixels of 0.5 x 0.5 mm)"
+    )
 
 
 def test_directions_that_differ_by_rounding_alone_are_one_orientation(tmp_path):

@@ -428,6 +428,14 @@ def test_nnunet_with_one_label_of_no_telling_name(tmp_path):
     assert "'target', does not say what it is" in found.notes[0]
 
 
+def test_bids_in_capitals_is_read(tmp_path):
+    write(tmp_path / "sub-01" / "ct" / "sub-01_CT.NII.GZ")
+    write(tmp_path / "derivatives" / "r" / "sub-01" / "ct" / "sub-01_label-IPH_MASK.NII.GZ")
+    cases = cases_by_id(find_cases("bids", tmp_path))
+    assert cases["sub-01"]["reason"] is None
+    assert cases["sub-01"]["reference_mask"].endswith("_MASK.NII.GZ")
+
+
 def test_bids_masks_labels_people_and_dates(tmp_path):
     bids(tmp_path)
     found = find_cases("bids", tmp_path)

@@ -6,7 +6,15 @@ import pandas as pd
 from ich.agreement import agreement_table, panel
 from ich.bland_altman import regression_limits
 from ich.print_tables import quoted_limits, quoted_said
-from ich.wording import case_ids, largest_tenth, margin_said, reference_outlines, too_few_to_compare, volumes_differ
+from ich.wording import (
+    case_ids,
+    enough_digits,
+    largest_tenth,
+    margin_said,
+    reference_outlines,
+    too_few_to_compare,
+    volumes_differ,
+)
 
 NAMES = {"network_ml": "the predictions", "abc2_ml": "ABC/2"}
 
@@ -74,6 +82,10 @@ def test_a_margin_is_kept_by_the_mean_and_not_by_single_cases():
     assert "lies inside" in far
     assert ", but the limits of agreement" in far
     assert far.endswith("reach beyond.")
+
+
+def test_a_number_that_is_not_0_does_not_read_as_0():
+    assert [enough_digits(values, 1) for values in (("-1.9", "-0.025"), ("0", "0.3"), ("", "0.04"))] == [2, 1, 2]
 
 
 def test_the_limits_to_quote_are_given_in_numbers(tmp_path):
