@@ -6,7 +6,7 @@ Only what the geometry of a volume needs is read: no name, identifier, date or d
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pydicom
@@ -65,7 +65,7 @@ class Slice:
 
     path: Path
     frame: int
-    patient: str  # PatientID: to tell patients apart, never to be shown
+    patient: str = field(repr=False)  # PatientID: to tell patients apart, never to be shown
     study: str  # StudyInstanceUID
     uid: str
     number: str
