@@ -88,6 +88,19 @@ def predict_slices(network: torch.nn.Module, slices: Slices, settings: Settings)
     return torch.cat(out)
 
 
+def hold_biases_without_effect(network: torch.nn.Module) -> None:
+    """Keep biases of convolutions before a batch normalization, which takes the mean of its input away, as they are.
+
+    Their gradient is 0 but for rounding, which Adam enlarges to whole steps. In bfloat16 they walked so far that too
+    few digits were left for what differs (reports/checks/precision.csv).
+    """
+    for block in network.modules():
+        after: Any = getattr(block, "adn", None)  # of MONAI's convolution blocks: activation, dropout, normalization
+        if after is not None and any(isinstance(each, torch.nn.modules.batchnorm._BatchNorm) for each in after):
+            before: Any = block.conv
+            before.bias.requires_grad_(False)
+
+
 def case_volumes(labels: torch.Tensor, slices: Slices) -> torch.Tensor:
     """(cases,) ml of blood of each case in labels (N, H, W) at network resolution."""
     per_slice = (labels > 0).flatten(1).sum(1) * slices.voxel_ml
@@ -210,6 +223,7 @@ def train(
     network = distributed.share_batch_norm(build_network(settings).to(device))
     if start is not None:
         network.load_state_dict(start)
+    hold_biases_without_effect(network)
     # Averaged weights (EMA) generalize better than the last ones and cost one multiplication a step.
     averaged = deepcopy(network)
     optimizer = torch.optim.AdamW(

@@ -67,6 +67,26 @@ def test_training_learns_and_repeats_itself(discs):
         assert torch.equal(value, again.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_bias_that_normalization_takes_away_is_not_trained(discs, monkeypatch, dtype):
+    """Any value gives the same network; Adam would make whole steps of the rounding of its gradient."""
+    monkeypatch.setattr(model, "autocast_dtype", lambda device: dtype)
+    folder, cases = discs
+    part = training_slices.load_slices(cases[:6], folder, SETTINGS, CPU)
+    torch.manual_seed(5)
+    start = model.build_network(SETTINGS).state_dict()
+    recipe = train.Recipe(steps=20, batch_size=6, validate_every=20, seed=5)
+    network, _ = train.train(part, part, SETTINGS, recipe, start=start)
+    moved = {
+        name: float((value - start[name]).abs().max())
+        for name, value in network.state_dict().items()
+        if name.endswith("conv.bias")
+    }
+    last = max(moved)  # of the logits, which nothing normalizes
+    assert moved.pop(last) > 0
+    assert set(moved.values()) == {0.0}
+
+
 def test_a_case_without_blood_is_scored_by_what_is_marked_on_it(monkeypatch):
     labels = torch.zeros((4, 8, 8), dtype=torch.uint8)
     labels[:2, 2:4, 2:4] = 1
