@@ -270,10 +270,11 @@ def _run_folder(profile_name: str, settings: list[str], out: Path, overwrite: bo
             f"{out} holds a run already: --overwrite replaces it, --out names another folder"
         ) from error
     except NotebookFailed as error:
-        if not (out / "tables" / "cohort.csv").is_file():
-            # Nothing was made of the input, and what the notebook says of it may name patients.
+        kind, _, said = error.reason.partition("\n")[0].partition(": ")
+        if kind in ("ScanError", "ValueError") and not (out / "tables" / "cohort.csv").is_file():
+            # The input cannot be read: nothing was made of it, and what the notebook quotes of it may name patients.
             shutil.rmtree(out)
-            raise ValueError(str(error).strip().splitlines()[-1]) from None
+            raise ValueError(said) from None
         print(f"\n{error}", file=sys.stderr)
         return 1
     print(f"Report: {index}")

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
+NO_AIR_HU = -1500  # below what air reaches with the noise of thin slices and a sharp kernel
 CUT_HU = (80, 300)  # where windows end; bone is far above
 CUT_SHARE = 0.005  # of voxels at the highest value: cut there
 LEAST_RANGE = 50  # HU of a head: skin and bone are far more apart
@@ -46,17 +47,17 @@ def value_kind(hu: np.ndarray) -> tuple[str, tuple[str, ...]]:
     """Kind of the values of a head CT ("hu", "shifted", "display") and the note that goes with it.
 
     A head in HU has air near -1000 and brain near 30. Values that miss the intercept have air near 0 and
-    brain near 1054; screen exports hold 0 to 255 only. Few values below -1024, or one, are padding and tell
-    nothing. Nothing is changed: the reader decides.
+    brain near 1054; screen exports hold 0 to 255 only. Values below -1024 are padding and tell nothing, but
+    for many that lie far below and vary: those are of another scale. Nothing is changed: the reader decides.
     """
     sample = hu[::4, ::4]
     known = sample[sample >= LOWEST_HU]
     if not known.size:
         return "hu", ()
-    below = sample[sample < LOWEST_HU]
+    below = sample[sample < NO_AIR_HU]
     # Padding is one value or two; air of values that are no HU varies.
     if below.size > 0.2 * sample.size and np.unique(below).size > 50:
-        return "display", (f"{below.size / sample.size:.0%} of values lie below {LOWEST_HU} and vary: scaled, not HU",)
+        return "display", (f"{below.size / sample.size:.0%} of values lie below {NO_AIR_HU} and vary: scaled, not HU",)
     lowest, highest = float(known.min()), float(known.max())
     if lowest < -900 and CUT_HU[0] <= highest <= CUT_HU[1] and np.mean(sample == highest) > CUT_SHARE:
         return "hu", (f"no value is above {highest:g}: bone is cut off, and blood beside it may be",)

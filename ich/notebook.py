@@ -34,7 +34,14 @@ STDERR = "stderr"
 
 
 class NotebookFailed(RuntimeError):
-    """A notebook stopped; the message names it, the cell and the last lines of the error."""
+    """A notebook stopped; the message names it, the cell and the last lines of the error.
+
+    `reason` is the error alone.
+    """
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
 
 
 class LeftOut(RuntimeError):
@@ -249,7 +256,8 @@ def execute(
         _strip(target, shown)
     raise NotebookFailed(
         f"{source.stem} failed in cell {at['number']} of {len(cells)} ({at['id']}): {reason}\n"
-        f"notebook up to there: {target}"
+        f"notebook up to there: {target}",
+        reason.strip(),
     )
 
 

@@ -92,6 +92,15 @@ def test_an_earlier_scan_is_compared_with(scans, weights, tmp_path):
     assert "Expansion of the total (over 6 ml or 33 %)" in (tmp_path / "out" / "case.html").read_text()
 
 
+def test_a_series_of_the_earlier_scan_can_be_named(scans, weights, tmp_path):
+    for number in (2, 3):
+        write_ct(tmp_path / "before" / str(number), np.arange(10) * 5.0, hu=head(), PixelSpacing=[2.0, 2.0],
+                 SeriesNumber=number, SeriesInstanceUID=f"1.2.{number}")  # fmt: skip
+    call = ["segment", str(scans / "Jane"), "--earlier", str(tmp_path / "before"), "--weights", str(weights)]
+    assert main([*call, "--out", str(tmp_path / "out")]) == 2
+    assert main([*call, "--out", str(tmp_path / "out"), "--earlier-series", "3"]) == 0
+
+
 def test_an_earlier_scan_in_other_values_is_refused(weights, tmp_path):
     """By 1024 too high it would show no blood, and so an expansion."""
     for name, hu in (("now", head()), ("before", head() + np.int16(1024))):

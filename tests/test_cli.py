@@ -188,6 +188,15 @@ def test_phantom_writes_cases_that_do_not_depend_on_their_number(tmp_path):
     pd.testing.assert_frame_equal(one, two.head(1))
 
 
+def test_a_cohort_that_cannot_be_read_leaves_nothing_that_names_patients(tmp_path, capsys):
+    (tmp_path / "Mueller_Hans").mkdir()
+    (tmp_path / "Mueller_Hans" / "letter.txt").write_text("no scan")
+    out = tmp_path / "out"
+    assert main(["cohort", "dicom", str(tmp_path / "Mueller_Hans"), "--out", str(out)]) == 2
+    assert "no DICOM images among 1 files" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_cohort_alone_lists_every_layout(capsys):
     assert main(["cohort"]) == 0
     said = capsys.readouterr().out

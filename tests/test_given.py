@@ -35,6 +35,16 @@ def test_agree_reads_what_spreadsheets_write(tmp_path, delimiter, point, encodin
     assert result["bias"] == pytest.approx((1 + 0.25 + 2 + 3) / 4)
 
 
+def test_excels_line_about_the_delimiter_is_passed_over(tmp_path):
+    table = read_given(listing(tmp_path, "sep=;\n" + volumes(";", ",")), numbers=True)
+    assert table["a"].tolist() == [1.5, 5, 9.5, 30]
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"scans\.csv: column 'met' stands twice"):
+        read_given(listing(tmp_path, "case_id,met, met \nc0,1,2\n"))
+
+
 def test_a_comma_beside_points_may_part_thousands_and_is_no_number(tmp_path, capsys):
     path = listing(tmp_path, "case_id;a;b\nc0;1.5;2.5\nc1;1,234;5\nc2;9;11\nc3;8;9\n")
     assert main(["agree", str(path), "--reference", "a", "--method", "b", "--out", str(tmp_path / "x.json")]) == 2

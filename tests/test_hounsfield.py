@@ -38,6 +38,8 @@ def test_values_below_vacuum_that_vary_are_no_padding():
     air = np.random.default_rng(0).normal(-10_000, 100, (40, 40, 4))
     assert value_kind(np.where(head(0, 1) > 0, 300, air).astype(np.int16))[0] == "display"
     assert value_kind(head(-3024, 30))[0] == "hu"
+    noisy = np.random.default_rng(1).normal(-1000, 80, (40, 40, 4))  # a sharp kernel, not cut at -1024
+    assert value_kind(np.where(head(0, 1) > 0, 30, noisy).astype(np.int16)) == ("hu", ())
 
 
 def test_values_cut_at_a_window_are_told():

@@ -47,6 +47,19 @@ def test_what_a_copy_does_without_is_said_and_no_failure(run):
                             "html/ (pages)"]  # fmt: skip
 
 
+def test_a_run_without_a_test_set_may_have_measured_every_case(run):
+    """As the profile `masks` does; with the notebook of the test set the same table is wrong."""
+    splits = (run / "tables" / "splits.csv").read_text().splitlines()
+    trained = next(row.split(",")[0] for row in splits if ",train" in row)
+    path = run / "tables" / "measurements.csv"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([*rows, rows[1].replace(rows[1].split(",")[0], trained, 1)]) + "\n")
+    said = f"case {trained} is no test case of splits.csv"
+    assert any(said in text for text in verify_run(run).wrong)
+    (run / "notebooks" / "03_test_set.ipynb").unlink()
+    assert not any(said in text for text in verify_run(run).wrong)
+
+
 def one_digit(run):
     path = run / "tables" / "metrics.csv"
     path.write_text(path.read_text().replace("0.9", "0.8", 1))
