@@ -7,7 +7,8 @@ from pathlib import Path
 def files_below(folder: Path) -> list[Path]:
     """Files in a folder and its subfolders, sorted, hidden ones too.
 
-    Links to folders are followed, each folder once. A link to nothing counts as a file: who reads it says so.
+    Links to folders are followed, each folder once. A link to nothing counts as a file: who reads it says so. Pipes,
+    sockets and devices do not: who reads one may wait forever.
     """
     found: list[Path] = []
     seen: set[str] = set()
@@ -18,5 +19,6 @@ def files_below(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         subfolders.sort()
-        found += [Path(place, name) for name in names]
+        paths = (Path(place, name) for name in names)
+        found += [path for path in paths if path.is_file() or not path.exists()]
     return sorted(found)
