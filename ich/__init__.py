@@ -114,7 +114,9 @@ Modules, each importing only from those before it:
 - pdf: a page as PDF
 - compare: several runs on the cases they share
 - compare_page: the page of a comparison
-- case: one scan to a report
+- case: one scan, marked and measured
+- case_page: what was found on a scan, as a page
+- case_files: one scan to a report
 - batch: many scans to reports
 - notebook: one notebook's parameters and run
 - runs: what is in a folder of runs

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ich.case import segment
+from ich.case_files import segment
 from ich.folders import files_below
 from ich.gpu import processes
 from ich.model import SHIPPED_WEIGHTS, choose_device

@@ -340,7 +340,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _segment(options: argparse.Namespace) -> int:
     from ich.batch import scans_in, segment_all
-    from ich.case import segment
+    from ich.case_files import segment
     from ich.model import SHIPPED_WEIGHTS
     from ich.remote import local
 

@@ -14,7 +14,7 @@ from made_seg import write_ct
 
 from ich import batch, model, predict
 from ich.batch import scans_in, segment_all
-from ich.case import segment
+from ich.case_files import segment
 from ich.cli import main
 from ich.dicom_masks import read_dicom_mask
 from ich.dicom_report import read_volumes
@@ -187,10 +187,10 @@ def test_a_call_that_was_interrupted_leaves_a_folder_that_can_be_used_again(scan
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("ich.case._page", interrupted)
+        patch.setattr("ich.case_files.case_page", interrupted)
         with pytest.raises(KeyboardInterrupt):
             segment(scans / "Jane", tmp_path / "out", weights)
-        patch.setattr("ich.case._write_dicom", interrupted)
+        patch.setattr("ich.case_files._write_dicom", interrupted)
         with pytest.raises(KeyboardInterrupt):
             segment(scans / "Jane", tmp_path / "out", weights)
     assert (tmp_path / "out" / "mask.nii.gz").is_file()

@@ -86,7 +86,7 @@ def test_test_patients_were_never_trained_on(demo):
 @pytest.mark.slow
 def test_a_real_head_is_segmented_with_the_demo_network(demo, shared_data, tmp_path):
     """Uses the demo run's weights on a GE scan without bleeding: the mask lies on the scan's own grid."""
-    from ich.case import segment
+    from ich.case_files import segment
     from ich.scan import read_mask, read_scan
 
     result = segment(shared_data / "dicom" / "ge_head", tmp_path, demo / "model")

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from ich import model
-from ich.case import analyze, segment
+from ich.case import analyze
+from ich.case_files import segment
 from ich.grid import Grid
 from ich.scan import write_scan
 
