@@ -19,7 +19,7 @@ def case_page(found: Case) -> str:
     """A page that stands alone: measurements, warnings, slices with the outline, index slice of ABC/2, shape."""
     scan, prediction, measured, result = found.scan, found.prediction, found.measured, found.content
     interval = result["volume_interval_ml"]
-    level = f"{result['volume_interval_level']:.0%}"
+    level = f"{100 * result['volume_interval_level']:.0f} %"
     rows = [
         _row("Blood, total", f"{result['volume_ml']:.1f} ml"),
         _row(

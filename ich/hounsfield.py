@@ -21,7 +21,7 @@ def floor_padding(hu: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         return hu, ()
     share = np.count_nonzero(hu < LOWEST_HU) / hu.size
     np.maximum(hu, LOWEST_HU, out=hu)
-    return hu, (f"{share:.1%} of voxels lie outside the scanner's field (down to {lowest:g}) and count as air",)
+    return hu, (f"{100 * share:.1f} % of voxels lie outside the scanner's field (down to {lowest:g}) and count as air",)
 
 
 def head_box(hu: np.ndarray, spacing_mm: tuple[float, float], margin_mm: float = 0.0) -> tuple[slice, slice] | None:
@@ -57,7 +57,9 @@ def value_kind(hu: np.ndarray) -> tuple[str, tuple[str, ...]]:
     below = sample[sample < NO_AIR_HU]
     # Padding is one value or two; air of values that are no HU varies.
     if below.size > 0.2 * sample.size and np.unique(below).size > 50:
-        return "display", (f"{below.size / sample.size:.0%} of values lie below {NO_AIR_HU} and vary: scaled, not HU",)
+        return "display", (
+            f"{100 * below.size / sample.size:.0f} % of values lie below {NO_AIR_HU} and vary: scaled, not HU",
+        )
     lowest, highest = float(known.min()), float(known.max())
     if lowest < -900 and CUT_HU[0] <= highest <= CUT_HU[1] and np.mean(sample == highest) > CUT_SHARE:
         return "hu", (f"no value is above {highest:g}: bone is cut off, and blood beside it may be",)
@@ -71,7 +73,7 @@ def value_kind(hu: np.ndarray) -> tuple[str, tuple[str, ...]]:
     soft = np.count_nonzero((sample > 1000) & (sample < 1124)) / sample.size
     if soft > 0.02:
         return "shifted", (
-            f"values look shifted by 1024: lowest is {lowest:g} and {soft:.0%} lie in 1000-1124, where brain "
+            f"values look shifted by 1024: lowest is {lowest:g} and {100 * soft:.0f} % lie in 1000-1124, where brain "
             "at 0-100 HU would be; subtract 1024 before use",
         )
     return "hu", (f"lowest value is {lowest:g}: no air at -1000 HU in the picture",)

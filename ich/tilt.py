@@ -89,7 +89,7 @@ def table_step_correction(affine: np.ndarray) -> tuple[np.ndarray, float, tuple[
         note = (
             f"slices are turned by {angle:.1f} degrees about the left-right axis and stored {step:.4g} mm "
             f"apart: taken for an oblique stack; if this is gantry tilt the distance is "
-            f"{perpendicular:.4g} mm and volumes are {step / perpendicular - 1:.1%} too large"
+            f"{perpendicular:.4g} mm and volumes are {100 * (step / perpendicular - 1):.1f} % too large"
         )
         return affine, 0.0, (note,)
     turned = affine.copy()

@@ -35,7 +35,7 @@ def largest_tenth(volume_ml: pd.Series) -> str:
     tenth = volume.head(math.ceil(len(volume) / 10))
     return (
         f"Mean {volume.mean():.1f} ml, median {volume.median():.1f} ml; the largest tenth of the cases "
-        f"(n = {len(tenth)}) holds {tenth.sum() / volume.sum():.0%} of the volume, "
+        f"(n = {len(tenth)}) holds {100 * tenth.sum() / volume.sum():.0f} % of the volume, "
         "and weighs accordingly in mean errors that grow with it."
     )
 
@@ -92,7 +92,7 @@ def volumes_differ(panels: Mapping[str, Mapping], names: Mapping[str, str], kind
         f"{panel['bias']:+.1f} ml for {names[method]} ("
         + (f"n = {panel['n']}; " if unlike else "")
         + f"95 % limits of agreement {panel['loa_lower']:.1f} to {panel['loa_upper']:.1f} ml, "
-        f"{panel['within_5_ml']:.0%} of cases within 5 ml)"
+        f"{100 * panel['within_5_ml']:.0f} % of cases within 5 ml)"
         for method, panel in panels.items()
     ]
     cases = " ".join(filter(None, (str(max(counts)), kind, "cases")))

@@ -15,7 +15,7 @@ def test_padding_is_raised_to_air_and_its_share_told():
     hu[0] = -3024
     floored, notes = floor_padding(hu)
     assert floored.min() == -1024
-    assert notes == ("2.5% of voxels lie outside the scanner's field (down to -3024) and count as air",)
+    assert notes == ("2.5 % of voxels lie outside the scanner's field (down to -3024) and count as air",)
 
 
 @pytest.mark.parametrize(

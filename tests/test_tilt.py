@@ -62,7 +62,7 @@ def test_oblique_stack_of_usual_spacing_is_left_alone_and_told():
     assert tilt == 0.0
     assert "6 mm" in notes[0]
     assert "5.706 mm" in notes[0]
-    assert "5.1% too large" in notes[0]
+    assert "5.1 % too large" in notes[0]
 
 
 def test_sheared_affine_is_right_already():

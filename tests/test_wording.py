@@ -30,7 +30,7 @@ def panels(predicted):
 def test_methods_of_unlike_numbers_of_cases_each_say_their_own():
     said = volumes_differ(panels(4), NAMES)
     assert said.startswith("In 9 cases the volume differs from the reference by +1.0 ml for the predictions (n = 4; ")
-    assert " and +2.0 ml for ABC/2 (n = 9; 95 % limits of agreement 2.0 to 2.0 ml, 100% of cases within 5 ml)." in said
+    assert " and +2.0 ml for ABC/2 (n = 9; 95 % limits of agreement 2.0 to 2.0 ml, 100 % of cases within 5 ml)." in said
 
 
 def test_one_number_of_cases_is_said_once():
@@ -41,8 +41,10 @@ def test_one_number_of_cases_is_said_once():
 
 def test_volumes_are_called_skewed_only_by_their_own_numbers():
     said = largest_tenth(pd.Series([2.0] * 18 + [32.0] * 2))  # 36 + 64 ml
-    assert said.startswith("Mean 5.0 ml, median 2.0 ml; the largest tenth of the cases (n = 2) holds 64% of the volume")
-    assert "Mean 3.0 ml, median 3.0 ml; the largest tenth of the cases (n = 1) holds 10%" in largest_tenth(
+    assert said.startswith(
+        "Mean 5.0 ml, median 2.0 ml; the largest tenth of the cases (n = 2) holds 64 % of the volume"
+    )
+    assert "Mean 3.0 ml, median 3.0 ml; the largest tenth of the cases (n = 1) holds 10 %" in largest_tenth(
         pd.Series([3.0] * 10)
     )
 
