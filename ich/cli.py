@@ -307,6 +307,12 @@ def _agree(options: argparse.Namespace) -> int:
     table = read_given(options.table, numbers=True)
     patient = "patient_id" if "patient_id" in table else None
     result = panel(table, options.method, options.reference, patient=patient)
+    for column in (options.method, options.reference):
+        if (below := table[column] < 0).any():
+            row = int(below.argmax())
+            raise ValueError(
+                f"{column}: row {row + 2} of the table is {table[column][row]:g}, wanted volumes of 0 or more"
+            )
     _write_json(result, options.out)
     lacking = f"; {result['n_missing']} rows lack a volume" if result["n_missing"] else ""
     print(f"n {result['n']}, bias {result['bias']:.2f} ml{lacking}: {options.out}")

@@ -141,6 +141,15 @@ def test_agree_names_the_one_bad_cell(tmp_path, capsys):
     assert "b: case c5 is the text 'abc', wanted numbers" in capsys.readouterr().err
 
 
+def test_agree_refuses_a_negative_volume(tmp_path, capsys):
+    rows = [f"c{n},{n}.5,{-n if n == 5 else n}" for n in range(8)]
+    (tmp_path / "table.csv").write_text("\n".join(["case_id,a,b", *rows]))
+    table, out = str(tmp_path / "table.csv"), tmp_path / "x.json"
+    assert main(["agree", table, "--reference", "a", "--method", "b", "--out", str(out)]) == 2
+    assert "b: row 7 of the table is -5, wanted volumes of 0 or more" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_agree_writes_json(tmp_path, capsys):
     table = pd.DataFrame({"case_id": ["001", "002", "003", "004"], "a": [1.0, 5, 9, 30], "b": [2.0, 5, 11, 33]})
     table.to_csv(tmp_path / "table.csv", index=False)
