@@ -72,7 +72,6 @@ Modules, each importing only from those before it:
 - splits: training, validation and test
 - checklists: what reporting guidelines ask
 - model: the network and its weights
-- finer: a network with one more level, at full resolution
 - slab: thin slices as a network sees them
 - gpu: what its memory has room for
 - training_slices: scans and masks as a network sees them

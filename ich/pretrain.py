@@ -12,13 +12,13 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from ich import distributed, finer, phantom, train, trained, variety
+from ich import distributed, phantom, train, trained, variety
 from ich.atomic import replacing
-from ich.model import Settings, build_network, channels, choose_device, load_weights
+from ich.model import Settings, build_network, choose_device, load_weights
 from ich.train import Recipe
 from ich.training_slices import Seen, Slices, as_seen, joined
 
-SETTINGS = Settings(pixel_mm=1.125, size=192, channels=(16, 24, 48, 96, 160, 160), strides=(1, 2, 2, 2, 2))
+SETTINGS = Settings(pixel_mm=1.125, size=192, channels=(24, 48, 96, 160, 160), strides=(2, 2, 2, 2))
 # How the trained network is used; chosen on simulated cases of the validation seed.
 AFTERWARDS: dict = {"mirrored": True, "smallest_ml": 0.1, "certain_ml": 1.0, "certain": 0.9, "certain_beside": 0.8}
 RECIPE = Recipe(
@@ -130,8 +130,7 @@ def pretrain(
     ----------
     cache : folder of rendered cases, about 1 MB each; what is there is not rendered again.
     seed : of the training cases; the validation cases have the next one.
-    start : model folder whose weights the training goes on from; its pixels may have another size, and the network of
-        `settings` may have one more level, at full resolution, `ich.finer`.
+    start : model folder whose weights the training goes on from; its pixels may have another size.
     settings : of the network, `SETTINGS` unless given; how it is used afterwards is `AFTERWARDS`.
 
     Returns
@@ -144,13 +143,11 @@ def pretrain(
         The seeds reach the embedded cohort's, there are too few cases to hold blood, or `start` is another network.
     """
     settings = settings or SETTINGS
-    begun, inner = trained.Start(None, settings, {}), None
+    begun = trained.Start(None, settings, {})
     if start:
         network, of_start, card = load_weights(start, torch.device("cpu"))
         begun = trained.Start(network.state_dict(), of_start, card)
-        inner = network if finer.lies_within(of_start, settings) else None
-    same = build_network(begun.settings).state_dict().keys() == build_network(settings).state_dict().keys()
-    if inner is None and not same:
+    if build_network(begun.settings).state_dict().keys() != build_network(settings).state_dict().keys():
         raise ValueError(f"{start}: {begun.settings} is another network than {settings}")
     folder = cache_folder(cache, settings)
     drawn = sources(validation_cases, seed + 1), sources(cases, seed)
@@ -166,10 +163,6 @@ def pretrain(
                 raise ValueError(f"none of the {len(part.case_ids)} {name} cases holds blood: take more")
         torch.set_num_threads(joblib.effective_n_jobs(jobs))
         torch.set_flush_denormal(True)
-        state = begun.state
-        if inner is not None:
-            some = torch.linspace(0, len(slices.hu) - 1, 64).long()
-            state = finer.around(inner.to(device), settings, channels(slices.hu_of(some.to(device)), settings))
         out.mkdir(parents=True, exist_ok=True)
         rows: list[dict] = []
 
@@ -180,7 +173,7 @@ def pretrain(
             print("step {step:6d}  loss {loss:.3f}  validation Dice {validation_dice:.3f}".format(**row), flush=True)
 
         network, history = train.train(
-            slices, validation, settings, recipe, report, checkpoint_file=out / "training.ckpt", start=state
+            slices, validation, settings, recipe, report, checkpoint_file=out / "training.ckpt", start=begun.state
         )
         if not first:
             return history
