@@ -60,6 +60,11 @@ def code_version(project: Path) -> dict:
     return {"commit": _git(project, "rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
 
 
+def as_committed(path: Path) -> bool:
+    """Whether git knows a folder and nothing in it differs from the last commit."""
+    return _git(path, "ls-files", ".") not in (None, "") and _git(path, "status", "--porcelain", "--", ".") == ""
+
+
 def _git(project: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", "-C", str(project), *arguments], capture_output=True, text=True, check=False)

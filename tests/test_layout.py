@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ich import claims
+from ich.provenance import as_committed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,7 +94,10 @@ def test_conda_environment_takes_its_dependencies_from_the_project():
 
 def test_readme_numbers_stand_in_the_demo_tables():
     """README marks each number as `<!-- table:column:row key -->number`; the table must hold it."""
-    quoted, wrong = claims.of_text((ROOT / "README.md").read_text(), ROOT / "reports" / "demo" / "tables")
+    folder = ROOT / "reports" / "demo" / "tables"
+    if not as_committed(folder):
+        pytest.skip("the demo was made again here, and README quotes the committed one")
+    quoted, wrong = claims.of_text((ROOT / "README.md").read_text(), folder)
     assert quoted > 20
     assert wrong == []
 

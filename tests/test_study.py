@@ -15,7 +15,7 @@ import yaml
 
 from ich import study
 from ich.notebook import NotebookFailed, declared
-from ich.provenance import describe_input
+from ich.provenance import as_committed, describe_input
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 ROOT = Path(__file__).resolve().parents[1]
@@ -315,6 +315,27 @@ def test_a_folder_input_is_hashed_by_names_and_contents(tmp_path):
     #    printf 'b/c.txt '; printf two | sha256sum | cut -c-64) | sha256sum
     expected = "71def11094ffecf1894f95db1e6ae92358fe203bc096e5fca6eec68a34b56973"
     assert describe_input(tmp_path) == {"sha256": expected, "files": 2}
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_a_folder_is_as_committed_until_something_in_it_changes(tmp_path):
+    """README quotes the committed demo, not one that was made again on another processor."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    (folder / "a.csv").write_text("1")
+    assert not as_committed(folder)  # no repository
+    for words in ("init -q", "add .", "-c user.name=a -c user.email=a@example.org commit -qm one"):
+        subprocess.run(["git", "-C", str(tmp_path), *words.split()], check=True)
+    assert as_committed(folder)
+    (tmp_path / "beside").write_text("3")
+    assert as_committed(folder)
+    (folder / "a.csv").write_text("2")
+    assert not as_committed(folder)
+    (folder / "a.csv").write_text("1")
+    assert as_committed(folder)
+    (folder / "b.csv").write_text("1")
+    assert not as_committed(folder)
+    assert not as_committed(tmp_path / "missing")
 
 
 def test_a_study_stops_after_the_notebook_that_is_named(project, capsys):
