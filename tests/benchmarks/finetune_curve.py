@@ -96,7 +96,7 @@ def main() -> None:
     for (name, part), color in zip(table.groupby("start"), ("#0072B2", "#D55E00"), strict=False):
         error = [part["dice"] - part["ci_low"], part["ci_high"] - part["dice"]]
         ax.errorbar(part["training_cases"], part["dice"], error, marker="o", capsize=2, color=color, label=name)
-    ax.set(xlabel="training cases of the new scanner", ylabel="mean Dice of blood, 95 % interval", ylim=(0.6, 1))
+    ax.set(xlabel="training cases of the new scanner", ylabel="mean Dice of blood, 95 % interval", ylim=(0.5, 1))
     ax.set_title(f"Fine-tuning, simulated, n = {options.test} test cases")
     ax.legend()
     fig.savefig(out.with_suffix(".png"), dpi=150)
