@@ -63,7 +63,7 @@ def main() -> None:
     bleeding = {name: seen for name, seen in others if (seen.labels > 0).any()}
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        prepare(run, options.cases, options.size)
+        prepare(run, options.cases, options.size, 501)
         parts = {
             name: training_slices.load_slices(splits.open_split(run, name), run, settings, device) for name in SHARES
         }

@@ -35,7 +35,7 @@ def main() -> None:
     device, settings, rows = model.choose_device("auto"), model.Settings(), []
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        prepare(run, options.cases, options.size)
+        prepare(run, options.cases, options.size, 501)
         cases = {name: splits.open_split(run, name) for name in SHARES}
         parts = {name: training_slices.load_slices(rows, run, settings, device) for name, rows in cases.items()}
     networks = []

@@ -30,26 +30,18 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from architectures import ROOT, SHARES, prepare
 from monai.inferers import SlidingWindowInferer
 
-from ich import cohort, figures, measure, model, nnunet, phantom, predict, splits, tables, train
+from ich import figures, measure, model, nnunet, phantom, predict, splits, train
 from ich.abc2 import abc2_variants
 from ich.agreement import mean_by_group
 from ich.figures import draw_slice
 from ich.scan import read_mask, read_scan, write_mask
 from ich.training_slices import Slices, load_slices
 
-ROOT = Path(__file__).resolve().parents[2]
 DATASET = "Dataset501_ICH"
-SHARES = {"train": 0.6, "validation": 0.1, "test": 0.3}
 ITERATIONS = {"cpu": 5, "cuda": 50}  # of an epoch of nnU-Net: the learning rate changes from one to the next
-
-
-def prepare(run: Path, cases: int, size: int, seed: int) -> None:
-    """Render and split the cohort as 01_cohort does."""
-    sources = cohort.embedded(run, cases, seed, size, -1)
-    table = tables.write(cohort.build(sources, run, True), run / "tables" / "cohort.csv")
-    tables.write(splits.assign(table, SHARES, 1), run / "tables" / "splits.csv")
 
 
 class NnUNet:
