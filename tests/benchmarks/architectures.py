@@ -24,23 +24,15 @@ import pandas as pd
 import torch
 from monai.losses import DiceCELoss
 from monai.networks.nets import DynUNet
+from small_cohort import ROOT, SHARES, dice_of_cases, prepare
 
-from ich import cohort, model, splits, tables, train, training_slices
+from ich import model, splits, train, training_slices
 from ich.agreement import mean_by_group
 from ich.augment import Draws, augment
 from ich.loss import segmentation_loss
 
-ROOT = Path(__file__).resolve().parents[2]
-SHARES = {"train": 0.6, "validation": 0.1, "test": 0.3}
 now = time.perf_counter if torch.cuda.is_available() else time.process_time
 DEPTH = 8  # slices of a block of the 3D network
-
-
-def prepare(run: Path, cases: int, size: int, seed: int) -> None:
-    """Render and split the cohort as 01_cohort does."""
-    sources = cohort.embedded(run, cases, seed, size, -1)
-    table = tables.write(cohort.build(sources, run, True), run / "tables" / "cohort.csv")
-    tables.write(splits.assign(table, SHARES, 1), run / "tables" / "splits.csv")
 
 
 def train_slices(
@@ -213,12 +205,7 @@ def main() -> None:
             found, test = label(parts["test"]), parts["test"]
             predict_s = now() - start
             scores = cases["test"][["case_id", "patient_id", "hemorrhage_type"]].copy()
-            scores["dice"] = [
-                float(2 * (a & b).sum() / (a.sum() + b.sum()))
-                for a, b in (
-                    (test.labels[test.case == c] > 0, found[test.case == c] > 0) for c in range(len(test.case_ids))
-                )
-            ]
+            scores["dice"] = scores["case_id"].map(dice_of_cases(found, test))
             first = scores if first is None else first
             scores["difference"] = scores["dice"] - first["dice"]
             both = pd.concat([scores, scores.assign(hemorrhage_type="all")])

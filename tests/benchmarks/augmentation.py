@@ -16,7 +16,7 @@ from pathlib import Path
 import joblib
 import pandas as pd
 import torch
-from architectures import ROOT, SHARES, prepare
+from small_cohort import ROOT, SHARES, dice_of_cases, prepare
 
 from ich import model, splits, train, training_slices
 from ich.resampling import bootstrap_mean
@@ -29,23 +29,6 @@ def varied(index: int, settings: model.Settings, size: int) -> tuple[str, traini
     """A varied case as the network sees it."""
     case = make_wide_case(4019, index, size)
     return f"varied-{index}", training_slices.as_seen(case.hu, case.labels, case.grid, settings)
-
-
-def dice(network: torch.nn.Module, slices: training_slices.Slices, settings: model.Settings) -> pd.Series:
-    """Dice of blood of each case."""
-    found = train.predict_slices(network, slices, settings) > 0
-    blood = slices.labels > 0
-    return pd.Series(
-        [
-            float(
-                2
-                * (found & blood)[slices.case == c].sum()
-                / (found[slices.case == c].sum() + blood[slices.case == c].sum())
-            )
-            for c in range(len(slices.case_ids))
-        ],
-        index=slices.case_ids,
-    )
 
 
 def main() -> None:
@@ -77,7 +60,7 @@ def main() -> None:
             )
             network, _ = train.train(parts["train"], parts["validation"], settings, recipe)
             for name, slices in tests.items():
-                scores[name].append(dice(network, slices, settings))
+                scores[name].append(dice_of_cases(train.predict_slices(network, slices, settings), slices))
         step_ms = 1000 * (time.process_time() - started) / options.steps / options.seeds
         for name, of_seeds in scores.items():
             mean = pd.concat(of_seeds, axis=1).mean(axis=1)

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from architectures import ROOT, SHARES, prepare
-from augmentation import dice
+from small_cohort import ROOT, SHARES, dice_of_cases, prepare
 
 from ich import model, splits, train, training_slices
 from ich.resampling import bootstrap_mean
@@ -52,7 +51,8 @@ def main() -> None:
         (f"ensemble of {len(networks)}, mirror image too", [together], mirrored),
     ):
         started = time.perf_counter()
-        mean = pd.concat([dice(network, test, seen) for network in several], axis=1).mean(axis=1)
+        labels = [train.predict_slices(network, test, seen) for network in several]
+        mean = pd.concat([dice_of_cases(each, test) for each in labels], axis=1).mean(axis=1)
         seconds = (time.perf_counter() - started) / len(several) / len(test.case_ids)
         found = bootstrap_mean(mean, patients.loc[list(mean.index)], seed=1)
         rows.append(

@@ -30,8 +30,8 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from architectures import ROOT, SHARES, prepare
 from monai.inferers import SlidingWindowInferer
+from small_cohort import ROOT, SHARES, prepare
 
 from ich import figures, measure, model, nnunet, phantom, predict, splits, train
 from ich.abc2 import abc2_variants
