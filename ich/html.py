@@ -64,7 +64,8 @@ def page(
 
 
 def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
-    """Write an executed notebook as one HTML file: code behind a switch, no `interactive` cells."""
+    """Write an executed notebook as one HTML file: code behind a switch, no `interactive` cells, nor `guard` ones,
+    which say nothing of the run."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:  # without a kernel a widget is a line of code
@@ -74,7 +75,7 @@ def notebook_html(path: Path, out: Path, links: Links = ()) -> None:
     settings = Config()
     settings.NbConvertBase.display_data_priority = OUTPUTS
     settings.TagRemovePreprocessor.enabled = True
-    settings.TagRemovePreprocessor.remove_cell_tags = {"interactive"}
+    settings.TagRemovePreprocessor.remove_cell_tags = {"interactive", "guard"}
     exporter = HTMLExporter(
         config=settings,
         template_name="report",

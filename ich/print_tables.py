@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ich.assumptions import UNCHECKED
+from ich.published import REFERENCES
 from ich.resampling import FEW
 from ich.strata import QUOTED_AT_ML
 from ich.wording import DASH, enough_digits, number
@@ -141,7 +142,7 @@ def dice_by_type(run: Path, simulated: bool = False, own: str = "network") -> Pr
         tuple(cells),
         f"Mean Dice of blood as a whole (95 % interval, {INTERVALS}); n cases (of so many patients). "
         f"{_missing(missing)}"
-        f"{PAPER}: means of 162 other test cases, printed without intervals.",
+        f"{REFERENCES['Wang 2019']}: means of 162 other test cases, printed without intervals.",
     )
 
 
@@ -185,7 +186,8 @@ def error_by_group(run: Path, simulated: bool = False, own: str = "network") -> 
         ),
         tuple(cells),
         f"Absolute difference from the reference volume; n cases (parenchymal, or of no stated type). {said}"
-        f"{_paired(run, own)}{_missing(missing)}{PAPER}: mean ± SD of 97 other parenchymal cases.",
+        f"{_paired(run, own)}{_missing(missing)}{REFERENCES['Wang 2019']}: mean ± SD of 97 other "
+        "parenchymal cases.",
         worded=2,
         groups=tuple(groups),
     )

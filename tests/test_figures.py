@@ -159,7 +159,7 @@ def test_confusion(volumes, ax):
 
 def test_forest_marks_what_is_published():
     fig, ax = figures.subplots(size_mm=(130, 60))
-    anchors = ANCHORS[ANCHORS["measure"] == "bias, ml"].rename(columns={"source": "label", "note": "text"})
+    anchors = ANCHORS[ANCHORS["measure"] == "bias, ml"].rename(columns={"study": "label"})
     run = {"label": "this run", "value": 0.2, "low": -3.0, "high": 3.4, "n": 97, "published": False}
     figures.draw_forest(
         pd.concat([pd.DataFrame([run]), anchors.assign(published=True)]),

@@ -36,6 +36,7 @@ def notebook(tmp_path):
             metadata={"tags": ["interactive"]},
             outputs=[new_output("display_data", {"text/plain": "only with a kernel"})],
         ),
+        new_markdown_cell("## Check", metadata={"tags": ["guard"]}),
         new_code_cell("w", outputs=[new_output("display_data", widget)]),
         new_code_cell("print(1)", outputs=[new_output("stream", name="stdout", text="33 cases\n")]),
         new_code_cell("a", outputs=[new_output("display_data", {"text/markdown": "**0.4 ml**", "text/plain": "x"})]),
@@ -66,6 +67,7 @@ def test_a_notebook_keeps_outputs_and_leaves_out_what_needs_a_kernel(notebook):
     assert "33 cases" in found.text
     assert "<strong>0.4 ml</strong>" in notebook
     assert "only with a kernel" not in notebook
+    assert "Check" not in notebook
     assert "IntSlider(value=0)" not in notebook  # a widget without a kernel
     assert "<style scoped" not in notebook
     assert 'border="1"' not in notebook

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from ich.agreement import panel
-from ich.published import ANCHORS, PAPER_DICE, PAPER_ERRORS, beside
+from ich.published import ANCHORS, PAPER_DICE, PAPER_ERRORS, REFERENCES, beside, dice_beside, references
+from ich.resampling import mean_by_group
 
 
 def test_wang_2019():
@@ -23,6 +24,29 @@ def test_wang_2019():
 def test_every_anchor_has_a_number_and_its_n():
     assert (ANCHORS["value"].notna() | ANCHORS[["low", "high"]].notna().all(axis=1)).all()
     assert (ANCHORS["n"] > 0).all()
+
+
+def test_every_anchor_says_where_it_was_published():
+    assert set(ANCHORS["study"]) == set(REFERENCES)
+
+
+def test_dice_of_each_type_stands_above_the_published_ones():
+    scores = pd.DataFrame(
+        {"patient_id": range(8), "hemorrhage_type": ["parenchymal"] * 4 + ["mixed"] * 4, "dice": [0.9, 0.8] * 4}
+    )
+    found = dice_beside(mean_by_group(scores, "dice", "hemorrhage_type"))
+    assert found["label"].head(2).tolist() == ["parenchymal", "mixed"]
+    assert found["value"].head(2).tolist() == pytest.approx([0.85, 0.85])
+    assert found["published"].tolist() == [False] * 2 + [True] * 6
+    said = references(found).splitlines()
+    assert [line.split(":")[0] for line in said] == [
+        "- Elsheikh 2024",
+        "- INSTANCE 2022",
+        "- Kok 2022",
+        "- Sharrock 2020",
+        "- Wang 2019",
+    ]
+    assert "doi:10.1007/s12021-020-09493-5" in said[3]
 
 
 def test_own_result_stands_above_the_published_ones():
