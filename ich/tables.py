@@ -271,7 +271,8 @@ def heading(column: str) -> str:
     """A column's name as a heading: error_sd_ml -> error SD, ml."""
     name, _, unit = column.rpartition("_")
     said = f"{name.replace('_', ' ')}, {unit}" if unit in ("ml", "mm") and name else column.replace("_", " ")
-    return ABBREVIATED.sub(lambda found: found[0].upper(), said)
+    said = ABBREVIATED.sub(lambda found: found[0].upper(), said)
+    return re.sub(r"\bdice\b", "Dice", said)  # a name
 
 
 def show(frame: pd.DataFrame, name: str, digits: int = 2) -> Styler:
