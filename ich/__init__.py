@@ -49,6 +49,7 @@ Modules, each importing only from those before it:
 - resampling: intervals of means and shares
 - reliability: concordance and intraclass correlation
 - linked: several pairs of one patient
+- slopes: trends where the spread changes too
 - bland_altman: limits of agreement
 - nonparametric: limits without a distribution, mountain plot
 - regression: Passing-Bablok and Deming

@@ -198,7 +198,7 @@ def panel(
         "tost_percent": None if tost_percent is None else asdict(tost_percent),
         "checks": checks,
         "limits_to_quote": limits_to_quote(checks),
-        "classes": _classes(x, y, confidence, seed, n_resamples),
+        "classes": _classes(pairs, patients, confidence, seed, n_resamples),
         "bootstrap": _bootstrap(pairs, patients, margin_ml, margin_percent, multiplier, confidence, seed, n_resamples),
         "notes": notes,
     }
@@ -208,9 +208,7 @@ def panel(
         for name, inside in inside_margins(pairs, margin_ml, margin_percent).items():
             found[f"{name}_ci"] = share_interval(inside, owner, confidence)
         found["icc_c1_ci"] = None
-        notes.append(
-            f"{pairs.n} cases of {alone.n} patients: lines, correlations and volume classes take cases as independent"
-        )
+        notes.append(f"{pairs.n} cases of {alone.n} patients: lines, correlations and kappa take cases as independent")
     return _plain(found)
 
 
@@ -243,15 +241,20 @@ def _line(line) -> dict | None:
     return None if line is None else only(line, "slope", "slope_ci", "intercept", "intercept_ci", "note")
 
 
-def _classes(method: np.ndarray, reference: np.ndarray, confidence: float, seed: int, n_resamples: int) -> dict:
+def _classes(pairs: Pairs, patients: np.ndarray | None, confidence: float, seed: int, n_resamples: int) -> dict:
     found: dict = {}
+    method, reference = pairs.method, pairs.reference
     for name, edges in (("paper", PAPER_EDGES_ML), ("clinic", CLINIC_EDGES_ML)):
         counts = confusion(method, reference, edges)
         weighted = kappa(counts, "linear", confidence)
         found[name] = {"edges_ml": edges, "counts": counts.to_numpy().tolist(), **asdict(weighted)}
-    found["thresholds"] = threshold_accuracy(method, reference, confidence=confidence).to_dict("records")
-    found["reclassification"] = reclassification(method, reference, confidence=confidence)
-    expansion = false_expansion(method, reference, confidence=confidence, seed=seed, n_resamples=n_resamples)
+    found["thresholds"] = threshold_accuracy(method, reference, confidence=confidence, patients=patients).to_dict(
+        "records"
+    )
+    found["reclassification"] = reclassification(method, reference, confidence=confidence, patients=patients)
+    expansion = false_expansion(
+        method, reference, confidence=confidence, seed=seed, n_resamples=n_resamples, patients=patients
+    )
     found["false_expansion"] = asdict(expansion)
     return found
 

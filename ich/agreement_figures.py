@@ -1,6 +1,6 @@
 """Figures of method comparison: they draw tables and statistics that were computed elsewhere."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -64,8 +64,8 @@ def draw_bland_altman(
     ----------
     table : one row per case with the columns `method` and `reference`, ml, and `group`.
     x : "mean" of both or "reference"; `log_x` spreads small volumes (the scale "ratio" always does).
-    margin : difference that would not change treatment, in the unit of the scale (a ratio: above 1), drawn on
-        both sides.
+    margin : difference that would not change treatment, drawn on both sides: in ml, for the scales "percent" and
+        "ratio" in percent of the reference (20 % of it are 18.2 % and -22.2 % of the mean of both).
     """
     first, second, across = _axes_values(table, method, reference, x)
     ratio = stats.scale == "ratio"
@@ -86,12 +86,12 @@ def draw_bland_altman(
         ax.axhspan(*interval, color=GREY, alpha=0.18, linewidth=0, zorder=0)
         ax.axhline(limit, color=INK, linewidth=1.0, linestyle=(0, (5, 2.5)), zorder=2)
         labels.append((limit, f"{name} limit {number(limit, digits)}\n({_ends(interval, digits)})", INK))
-    _draw_margin(ax, margin, ratio)
+    margins = _margins(margin, stats.scale)
+    _draw_margins(ax, margins)
     draw_points(ax, across, up, table, group)
     if ratio:
         ax.set_yscale("log")
-        ends = (margin, 1 / margin) if margin else ()
-        shown = np.concatenate([up, stats.loa_lower_ci, stats.loa_upper_ci, ends])
+        shown = np.concatenate([up, stats.loa_lower_ci, stats.loa_upper_ci, margins])
         shown = shown[np.isfinite(shown)]
         ax.set_ylim(shown.min() / 1.05, shown.max() * 1.05)
         log_ticks(ax.yaxis, *ax.get_ylim())
@@ -110,13 +110,23 @@ def _ends(interval, digits: int) -> str:
     return f"{number(interval[0], digits)} to {number(interval[1], digits)}"
 
 
-def _draw_margin(ax: Axes, margin: float | None, ratio: bool = False) -> None:
+def _margins(margin: float | None, scale: str) -> tuple[float, ...]:
+    """Upper and, where it can be reached, lower margin on a scale, from ml or percent of the reference."""
     if margin is None:
+        return ()
+    if scale == "ml":
+        return (margin, -margin)
+    ratios = (1 + margin / 100, 1 - margin / 100) if margin < 100 else (1 + margin / 100,)
+    return ratios if scale == "ratio" else tuple(200 * (ratio - 1) / (ratio + 1) for ratio in ratios)
+
+
+def _draw_margins(ax: Axes, margins: Sequence[float]) -> None:
+    if not margins:
         return
-    for end in (margin, 1 / margin if ratio else -margin):
+    for end in margins:
         ax.axhline(end, color=VERMILION, linewidth=1.0, linestyle=":", zorder=2)
     ax.annotate(
-        "margin", (0, margin), xycoords=("axes fraction", "data"), xytext=(2, 1.5),
+        "margin", (0, margins[0]), xycoords=("axes fraction", "data"), xytext=(2, 1.5),
         textcoords="offset points", ha="left", va="bottom", color=VERMILION, fontsize=6.5, zorder=5,
         annotation_clip=True, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.4},
     )  # fmt: skip
@@ -143,7 +153,7 @@ def draw_regression_limits(
     ax.plot(ends, lines.bias, color=INK, linewidth=1.2, zorder=2)
     for name in ("loa_lower", "loa_upper"):
         ax.plot(ends, lines[name], color=INK, linewidth=1.0, linestyle=(0, (5, 2.5)), zorder=2)
-    _draw_margin(ax, margin)
+    _draw_margins(ax, _margins(margin, "ml"))
     draw_points(ax, across, first - second, table, group)
     ax.set_xlabel("mean of both, ml")
     ax.set_ylabel(f"{column_label(method)} − {column_label(reference)}, ml")

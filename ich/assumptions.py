@@ -1,5 +1,7 @@
 """Which limits of agreement the data allow one to quote: checks of normality, trend and spread."""
 
+import math
+
 import numpy as np
 from scipy.stats import shapiro
 
@@ -19,7 +21,7 @@ def assumption_checks(method: np.ndarray, reference: np.ndarray) -> dict:
     Returns
     -------
     For "ml" and "ratio": n, normality_p (Shapiro-Wilk), proportional_bias_p (slope of the difference on the
-    mean), spread_p (slope of the absolute residual on the mean) and a flag for each: normal,
+    mean), spread_slope and spread_p (slope of the absolute residual on the mean) and a flag for each: normal,
     no_proportional_bias, constant_spread (p >= 0.05). None where a scale or a check is not defined, or where there are
     fewer than `CHECKED_FROM` pairs.
     """
@@ -35,14 +37,16 @@ def assumption_checks(method: np.ndarray, reference: np.ndarray) -> dict:
 
 def _checks(method: np.ndarray, reference: np.ndarray) -> dict:
     difference = method - reference
-    found: dict = {"n": difference.size, "normality_p": None, "proportional_bias_p": None, "spread_p": None}
+    found: dict = {"n": difference.size, "normality_p": None, "proportional_bias_p": None}
+    found |= {"spread_slope": None, "spread_p": None}
     differ = difference.size >= CHECKED_FROM and varies(difference, method, reference)
     if differ and difference.size <= SHAPIRO_MAX:
         centered = difference - difference.mean()
         found["normality_p"] = float(shapiro(centered / np.abs(centered).max()).pvalue)
     if differ and varies(method + reference, reference):
         slope = regression_limits(method, reference)
-        found |= {"proportional_bias_p": slope.b1_p, "spread_p": slope.c1_p}
+        found["proportional_bias_p"] = None if math.isnan(slope.b1_p) else slope.b1_p
+        found |= {"spread_slope": slope.c1, "spread_p": slope.c1_p}
     names = {
         "normal": "normality_p",
         "no_proportional_bias": "proportional_bias_p",

@@ -11,8 +11,11 @@ from scipy.stats import linregress, t
 
 from ich.linked import NOT_KNOWN, linked_limits, normal_limit_factors, owners
 from ich.pairs import NotDefined, Pairs, flat, pair, varies
+from ich.slopes import robust_slope
 
 Interval = tuple[float, float]
+
+QUOTED_AT_ML = (5, 30, 60)  # the smallest group of Wang 2019 and the classes of the clinic end there
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,7 @@ class RegressionLimits:
     c1_ci: Interval
     c1_p: float  # of a spread that does not change with the volume
     residual_sd: float  # n - 2; the spread to use where c1 is not needed
+    seen: Interval  # smallest and largest mean of both
     multiplier: float
     confidence: float
 
@@ -222,6 +226,9 @@ def regression_limits(
 ) -> RegressionLimits:
     """Limits of agreement that change with the volume.
 
+    The interval and p value of the bias's slope allow for a spread that changes, see `ich.slopes`; those of the
+    spread's slope are the usual ones, which its null hypothesis makes right.
+
     Raises
     ------
     ValueError : see `ich.pairs.pair`; `NotDefined` where all cases have the same volume.
@@ -231,25 +238,22 @@ def regression_limits(
     pairs = pair(method, reference)
     if not varies(pairs.mean):
         raise NotDefined(f"regression limits: all {pairs.n} means are {pairs.mean[0]:g}, wanted volumes that differ")
-    line = linregress(pairs.mean, pairs.difference)
+    line = robust_slope(pairs.mean, pairs.difference, confidence)
     residual = pairs.difference - line.intercept - line.slope * pairs.mean
     spread = linregress(pairs.mean, np.abs(residual))
-    quantile = float(t.ppf((1 + confidence) / 2, pairs.n - 2))
-
-    def interval(fit) -> Interval:
-        return float(fit.slope - quantile * fit.stderr), float(fit.slope + quantile * fit.stderr)
-
+    half = float(t.ppf((1 + confidence) / 2, pairs.n - 2) * spread.stderr)
     return RegressionLimits(
         n=pairs.n,
-        b0=float(line.intercept),
-        b1=float(line.slope),
-        b1_ci=interval(line),
-        b1_p=float(line.pvalue),
+        b0=line.intercept,
+        b1=line.slope,
+        b1_ci=line.slope_ci,
+        b1_p=line.p,
         c0=float(spread.intercept),
         c1=float(spread.slope),
-        c1_ci=interval(spread),
+        c1_ci=(float(spread.slope) - half, float(spread.slope) + half),
         c1_p=float(spread.pvalue),
         residual_sd=float(np.sqrt((residual**2).sum() / (pairs.n - 2))),
+        seen=(float(pairs.mean.min()), float(pairs.mean.max())),
         multiplier=multiplier,
         confidence=confidence,
     )

@@ -183,7 +183,7 @@ BLAND_ALTMAN = (
     Item(
         11,
         "variance between and within subjects, or intervals that heed the structure",
-        "limits from an analysis of variance, intervals over patients; lines and volume classes take cases as apart",
+        "limits from an analysis of variance, intervals over patients; lines and kappa take cases as apart",
         AGREEMENT,
         "Agreement table",
         partly=True,

@@ -286,11 +286,11 @@ def mean_test(values: np.ndarray) -> float:
 
 
 def percent_equivalence(pairs: Pairs, margin_percent: float) -> Equivalence | None:
-    """`equivalence` of the differences in percent of the mean of both; None below 3 positive means."""
-    usable = pairs.mean > 0
+    """`equivalence` of the differences in percent of the reference, as the margin is; None below 3 positive ones."""
+    usable = pairs.reference > 0
     if usable.sum() < 3:
         return None
-    return equivalence(100 * pairs.difference[usable] / pairs.mean[usable], margin_percent)
+    return equivalence(100 * pairs.difference[usable] / pairs.reference[usable], margin_percent)
 
 
 def inside_margins(pairs: Pairs, margin_ml: float = 5.0, margin_percent: float = 20.0) -> dict[str, np.ndarray]:

@@ -213,8 +213,8 @@ def _paired(run: Path, own: str) -> str:
     return (
         f"On the same {cases} the absolute error is {number(row['first_mean_ml'], 1)} ml ({first}) and "
         f"{number(row['second_mean_ml'], 1)} ml ({second}) on average, a difference ({first} − {second}) of "
-        f"{number(gap, 1)} ml; the median difference of {'patients' if several else 'cases'} (Hodges-Lehmann"
-        f"{', 95 % interval' if row['shift_ci_low'] else ''}) is "
+        f"{number(gap, 1)} ml; the Hodges-Lehmann shift, the median of the averages of any two differences of "
+        f"{'patients' if several else 'cases'}{' (95 % interval)' if row['shift_ci_low'] else ''}, is "
         f"{interval(row, 'shift_ml', 'shift_ci_low', 'shift_ci_high', 1)} ml."
     )
 

@@ -11,6 +11,7 @@ from ich.linked import mean_per_patient, owners
 from ich.pairs import numbers, unique_ids, varies
 from ich.reliability import ccc_of_sums
 from ich.resampling import FEW, bca_interval, resampled_counts
+from ich.slopes import robust_slope
 
 
 def compare_methods(
@@ -38,7 +39,9 @@ def compare_methods(
     with a p value), n, n_missing, test.
 
     - bias, ml: contrast is the difference first - second, paired t test.
-    - SD of the errors, ml: contrast is the ratio first / second, Pitman-Morgan test.
+    - SD of the errors, ml: contrast is the ratio first / second, with BCa interval from 10 patients on; the test of
+      Pitman and Morgan, that sum and difference of both errors do not correlate, with a standard error that allows for
+      errors that grow with the volume (`ich.slopes`).
     - absolute error, ml: means; contrast is the Hodges-Lehmann shift (interval from 6 on), Wilcoxon signed-rank test.
     - share within the margin: contrast is the difference, exact McNemar test, no interval.
     - concordance: contrast is the difference, with BCa interval from 10 patients on, no p value.
@@ -70,7 +73,7 @@ def compare_methods(
         raise ValueError(f"{first}, {second} and {reference}: {first_error.size} patients, wanted at least 3")
     rows = [
         _bias(first_error, second_error, confidence),
-        _spread(first_error, second_error, confidence),
+        _spread(first_error, second_error, confidence, seed, n_resamples),
         _absolute(first_size, second_size, confidence),
         _within(first_near, second_near, margin_ml),
     ]
@@ -105,18 +108,25 @@ def _bias(first: np.ndarray, second: np.ndarray, confidence: float) -> dict:
     return _row("bias, ml", first.mean(), second.mean(), mean, (mean - half, mean + half), p, "paired t")
 
 
-def _spread(first: np.ndarray, second: np.ndarray, confidence: float) -> dict:
-    a, b, n = float(first.std(ddof=1)), float(second.std(ddof=1)), first.size
-    name, test, nothing = "SD of the errors, ml", "Pitman-Morgan", (float("nan"), float("nan"))
+def _spread(first: np.ndarray, second: np.ndarray, confidence: float, seed: int, n_resamples: int) -> dict:
+    name, test = "SD of the errors, ml", "Pitman-Morgan, HC3"
+    interval, p = (float("nan"), float("nan")), float("nan")
+    a, b = float(first.std(ddof=1)), float(second.std(ddof=1))
     total, gap = first + second, first - second
-    if not all(varies(part, first, second) for part in (first, second, total, gap)):
-        return _row(name, a, b, a / b if b > 0 else float("nan"), nothing, float("nan"), test)
-    r = float(np.corrcoef(total, gap)[0, 1])
-    p = 0.0 if abs(r) >= 1 else 2 * float(t.sf(abs(r) * math.sqrt((n - 2) / (1 - r**2)), n - 2))
-    shared = float(np.corrcoef(first, second)[0, 1])
-    k = 1 + 2 * (1 - shared**2) * float(t.ppf((1 + confidence) / 2, n - 2)) ** 2 / (n - 2)
-    root = math.sqrt(max(k**2 - 1, 0))
-    return _row(name, a, b, a / b, (a / b * math.sqrt(k - root), a / b * math.sqrt(k + root)), p, test)
+    if all(varies(part, first, second) for part in (first, second, total, gap)):
+        p = robust_slope(total, gap, confidence).p
+        units = np.column_stack([np.ones(first.size)] + [each**k for each in (first, second) for k in (1, 2)])
+        everyone = units.sum(axis=0)
+
+        def log_ratio(sums: np.ndarray) -> np.ndarray:
+            n, x, xx, y, yy = sums.T
+            return np.log((xx - x**2 / n) / (yy - y**2 / n))[:, None] / 2
+
+        if first.size >= FEW:
+            resampled = resampled_counts(first.size, n_resamples, seed) @ units
+            left = log_ratio(everyone - units)
+            interval = np.exp(bca_interval(log_ratio(everyone[None])[0], log_ratio(resampled), left, confidence)[0])
+    return _row(name, a, b, a / b if b > 0 else float("nan"), interval, p, test)
 
 
 def _absolute(first: np.ndarray, second: np.ndarray, confidence: float) -> dict:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ich.assumptions import ALPHA
 from ich.print_tables import PAPER, dice_rows, read_rows
 from ich.wording import enough_digits, number
 
@@ -27,16 +28,8 @@ def limits_of(run: Path, said: dict, own: str, agreed: bool) -> list[str]:
     small += [f"{row['hemorrhage_type']} ({row['n']})" for row in dice_rows(run) if int(row["n"]) < FEW]
     if small:
         found.append(f"Groups of fewer than {FEW} cases tell little: {', '.join(small)}.")
-    growing = [
-        own if row["method"] == "network" else row["method"]
-        for row in read_rows(run, "assumption_checks")
-        if row["scale"] == "ml" and min(float(row[key] or 1) for key in ("proportional_bias_p", "spread_p")) < 0.05
-    ]
-    if growing:
-        found.append(
-            f"Differences change with the volume ({'; '.join(growing)}): one pair of limits in ml is too wide for "
-            "small hematomas and too narrow for large ones; 04 gives limits that follow the volume."
-        )
+    for trend, methods in _trends(run, own).items():
+        found.append(f"{trend.format('; '.join(methods))}; 04 gives limits that follow the volume.")
     found += _misses(run, own)
     if (run / "tables" / "training.csv").is_file():
         found.append("One training on one split: another seed or another hospital will give other numbers.")
@@ -44,6 +37,29 @@ def limits_of(run: Path, said: dict, own: str, agreed: bool) -> list[str]:
         found.append("The predictions were made elsewhere; notebooks, figures and CSV tables call them network.")
     if dice_rows(run) or agreed:
         found.append(f"{PAPER} studied other patients, scanners and readers: beside this run, not against it.")
+    return found
+
+
+_GROWS = "Differences spread more in large hematomas ({}): one pair of limits in ml is too wide for small ones and too "
+_GROWS += "narrow for large ones"
+_SHRINKS = (
+    "Differences spread less in large hematomas ({}): one pair of limits in ml is too narrow for small ones and too "
+)
+_SHRINKS += "wide for large ones"
+_TILTS = "The bias changes with the volume ({}): no one bias holds for small and for large hematomas"
+
+
+def _trends(run: Path, own: str) -> dict[str, list[str]]:
+    """Sentences on what constant limits hide, with the methods that each is true of."""
+    found: dict[str, list[str]] = {}
+    for row in read_rows(run, "assumption_checks"):
+        if row["scale"] != "ml":
+            continue
+        name = own if row["method"] == "network" else row["method"]
+        if float(row["spread_p"] or 1) < ALPHA:
+            found.setdefault(_GROWS if float(row["spread_slope"]) > 0 else _SHRINKS, []).append(name)
+        elif float(row["proportional_bias_p"] or 1) < ALPHA:
+            found.setdefault(_TILTS, []).append(name)
     return found
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ich.assumptions import UNCHECKED
+from ich.bland_altman import QUOTED_AT_ML
 from ich.published import REFERENCES
 from ich.resampling import FEW
-from ich.strata import QUOTED_AT_ML
 from ich.wording import DASH, enough_digits, number
 
 PAPER = "Wang et al. 2019"
@@ -38,7 +38,7 @@ class PrintTable:
     groups: tuple[int, ...] = ()  # rows that begin a group
 
 
-def interval(row: dict[str, str], value: str, low: str, high: str, digits: int) -> str:
+def interval(row: Mapping, value: str, low: str, high: str, digits: int) -> str:
     """`value (low to high)`; the value alone where the row has no interval. See `enough_digits`."""
     if not row.get(low) or not row.get(high):
         return number(row[value], digits)
@@ -252,7 +252,9 @@ def quoted_limits(row: Mapping) -> str:
     if kind == UNCHECKED:
         return "too few to check"
     if kind == "ratio":
-        return f"{_range(row, 'ratio_loa_lower', 'ratio_loa_upper', 2)} times the reference"
+        limits = ("ratio_loa_lower", "ratio_loa_upper")
+        both = [interval(row, limit, f"{limit}_ci_low", f"{limit}_ci_high", 2) for limit in limits]
+        return f"{' to '.join(both)} times the reference"
     if kind == "nonparametric":
         return f"{_range(row, 'percentile_loa_lower', 'percentile_loa_upper', 1)} ml (percentiles)"
     if kind == "regression":

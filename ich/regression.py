@@ -32,7 +32,8 @@ def passing_bablok(method: ArrayLike, reference: ArrayLike, confidence: float = 
     """Passing-Bablok regression of `method` on `reference`.
 
     Slopes between all pairs of cases, shifted past those below -1; two equal cases have none. Where Kendall's
-    tau is negative the line of -method is found and mirrored (the anticorrelation rule).
+    tau is negative the line of -method is found and mirrored (the anticorrelation rule). The slope has no interval
+    where its outermost ranks do not reach the confidence (below five cases at 95 %); an end may be infinite.
 
     Raises
     ------
@@ -49,17 +50,25 @@ def passing_bablok(method: ArrayLike, reference: ArrayLike, confidence: float = 
     slope, slope_ci = _shifted_median_slope(x, -y if mirrored else y, confidence)
     if mirrored:
         slope, slope_ci = -slope, (-slope_ci[1], -slope_ci[0])
-    intercepts = tuple(float(np.median(y - b * x)) if math.isfinite(b) else float("nan") for b in slope_ci)
+    ends = sorted(_intercept(x, y, b) for b in slope_ci)
     return Line(
         name="Passing-Bablok",
         n=pairs.n,
         slope=slope,
         slope_ci=slope_ci,
-        intercept=float(np.median(y - slope * x)) if math.isfinite(slope) else float("nan"),
-        intercept_ci=(min(intercepts), max(intercepts)),
+        intercept=_intercept(x, y, slope),
+        intercept_ci=(float("nan"),) * 2 if np.isnan(ends).any() else (ends[0], ends[1]),
         confidence=confidence,
         note="methods correlate negatively: the line was found on mirrored values" if mirrored else "",
     )
+
+
+def _intercept(x: np.ndarray, y: np.ndarray, slope: float) -> float:
+    """Median of y - slope x; its limit where the slope is infinite."""
+    if math.isfinite(slope):
+        return float(np.median(y - slope * x))
+    middle = float(np.median(x))
+    return math.copysign(math.inf, -slope * middle) if middle and not math.isnan(slope) else math.nan
 
 
 def _shifted_median_slope(x: np.ndarray, y: np.ndarray, confidence: float) -> tuple[float, tuple[float, float]]:
@@ -74,13 +83,15 @@ def _shifted_median_slope(x: np.ndarray, y: np.ndarray, confidence: float) -> tu
     n = x.size
     width = float(norm.ppf((1 + confidence) / 2)) * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
     # The slopes that Kendall's test does not reject begin at this rank.
-    low = max(1, math.ceil((count - width) / 2))
+    low = math.ceil((count - width) / 2)
     high = count - low + 1
 
     def ranked(rank: int) -> float:
         return float(slopes[min(rank + shift, count) - 1])
 
     center = ranked((count + 1) // 2) if count % 2 else (ranked(count // 2) + ranked(count // 2 + 1)) / 2
+    if low < 1 or 1 - 2 * math.exp(-math.lgamma(n + 1)) < confidence:  # of n! orders two reach beyond every rank
+        return center, (math.nan, math.nan)
     return center, (ranked(low), ranked(high))
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ich.assumptions import assumption_checks, limits_to_quote
 from ich.bland_altman import (
+    QUOTED_AT_ML,
     RegressionLimits,
     bland_altman,
     bland_altman_percent,
@@ -16,11 +17,9 @@ from ich.bland_altman import (
 from ich.comparison import equivalence, holm, inside_margins, mean_test, percent_equivalence, within_margins
 from ich.linked import coefficient_intervals, owners, per_patient
 from ich.nonparametric import nonparametric_limits
-from ich.pairs import Pairs, flat, only, or_note, pair
+from ich.pairs import flat, only, or_note, pair
 from ich.reliability import concordance, correlations, intraclass
 from ich.resampling import share_interval
-
-QUOTED_AT_ML = (5, 30, 60)  # the smallest group of Wang 2019 and the classes of the clinic end there
 
 
 def agreement_table(
@@ -121,7 +120,7 @@ def _agreement_row(part, method, reference, case, patient, margin_ml, margin_per
             "regression_b0": slope.b0,
             "regression_c0": slope.c0,
             "regression_c1": slope.c1,
-        } | _limits_at(slope, pairs)
+        } | _limits_at(slope)
     row |= only(concordance(x, y, confidence), "ccc", "ccc_ci")
     icc = intraclass(np.column_stack([x, y]), confidence).set_index("type").loc["ICC(A,1)"]
     row |= {"icc_a1": icc["icc"], "icc_a1_ci": (icc["ci_low"], icc["ci_high"])} | correlations(pairs, notes)
@@ -151,10 +150,10 @@ def _agreement_row(part, method, reference, case, patient, margin_ml, margin_per
     return flat(row | {"note": "; ".join(notes)})
 
 
-def _limits_at(slope: RegressionLimits, pairs: Pairs) -> dict[str, float]:
+def _limits_at(slope: RegressionLimits) -> dict[str, float]:
     """Limits along the regression at the volumes to quote; NaN where no pair is as small or as large."""
     found = slope.at(QUOTED_AT_ML)
-    found.loc[~found["volume"].between(pairs.mean.min(), pairs.mean.max()), ["loa_lower", "loa_upper"]] = float("nan")
+    found.loc[~found["volume"].between(*slope.seen), ["loa_lower", "loa_upper"]] = float("nan")
     return {
         f"{name}_at_{volume:g}_ml": float(row[name])
         for volume, row in zip(QUOTED_AT_ML, found.to_dict("records"), strict=True)

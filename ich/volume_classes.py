@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
-from ich.comparison import CLINIC_EDGES_ML, group_labels, volume_group, wilson
-from ich.pairs import flat, pair
-from ich.resampling import resampled_counts
+from ich.comparison import CLINIC_EDGES_ML, group_labels, volume_group
+from ich.pairs import Pairs, flat, pair
+from ich.resampling import FEW, resampled_counts, share_interval
 
 ICH_SCORE_ML = 30.0  # Hemphill, Stroke 2001;32:891: one point from 30 ml
 THRESHOLDS_ML = (15.0, 30.0, 60.0)
@@ -26,7 +26,7 @@ class Kappa:
     n: int
     observed: float  # share in the same class
     kappa: float  # NaN where both put every case into one and the same class
-    kappa_ci: tuple[float, float]
+    kappa_ci: tuple[float, float]  # takes cases as independent; NaN where no case differs
     weights: str  # "none", "linear" or "quadratic"
 
     def row(self) -> dict:
@@ -62,7 +62,9 @@ def kappa(counts: ArrayLike, weights: str = "linear", confidence: float = 0.95) 
     squares = float((shares * (credit * (1 - by_chance) - lines * (1 - observed)) ** 2).sum())
     variance = squares - (observed * by_chance - 2 * by_chance + observed) ** 2
     error = math.sqrt(max(variance, 0.0) / n) / (1 - by_chance) ** 2
-    half = float(norm.ppf((1 + confidence) / 2)) * error
+    half = float(norm.ppf((1 + confidence) / 2)) * error if error > 0 else float("nan")
+    if math.isnan(half):
+        return Kappa(n, same, value, (half, half), weights)
     return Kappa(n, same, value, (max(-1.0, value - half), min(1.0, value + half)), weights)
 
 
@@ -93,48 +95,61 @@ def threshold_accuracy(
     reference: ArrayLike,
     thresholds_ml: Sequence[float] = THRESHOLDS_ML,
     confidence: float = 0.95,
+    patients: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    """Sensitivity and specificity of "at least so many ml" with Wilson intervals.
+    """Sensitivity and specificity of "at least so many ml" with the intervals of `ich.resampling.share_interval`.
+
+    Parameters
+    ----------
+    patients : the patient of each case; without it every case is a patient.
 
     Returns
     -------
     One row per threshold: threshold_ml, n, n_positive (reference), sensitivity, its interval, specificity,
     its interval. Without positive (negative) cases the sensitivity (specificity) is NaN.
     """
+    pairs = pair(method, reference, minimum=1)
+    owner = _kept(patients, pairs)
     rows = []
     for threshold in thresholds_ml:
-        counts = threshold_confusion(method, reference, threshold).to_numpy()
-        positive, negative = int(counts[1].sum()), int(counts[0].sum())
-        row: dict = {"threshold_ml": float(threshold), "n": positive + negative, "n_positive": positive}
-        row["sensitivity"] = counts[1, 1] / positive if positive else float("nan")
-        row["sensitivity_ci"] = wilson(int(counts[1, 1]), positive, confidence)
-        row["specificity"] = counts[0, 0] / negative if negative else float("nan")
-        row["specificity_ci"] = wilson(int(counts[0, 0]), negative, confidence)
+        positive, called = pairs.reference >= threshold, pairs.method >= threshold
+        row: dict = {"threshold_ml": float(threshold), "n": pairs.n, "n_positive": int(positive.sum())}
+        for name, group, right in (("sensitivity", positive, called), ("specificity", ~positive, ~called)):
+            row[name] = float(right[group].mean()) if group.any() else float("nan")
+            row[f"{name}_ci"] = share_interval(right[group], owner[group], confidence)
         rows.append(flat(row))
     return pd.DataFrame(rows)
 
 
+def _kept(patients: ArrayLike | None, pairs: Pairs) -> np.ndarray:
+    """The patient of each pair, a patient of its own where none is given."""
+    return np.arange(pairs.n) if patients is None else np.asarray(patients, dtype=object)[pairs.kept]
+
+
 def reclassification(
-    method: ArrayLike, reference: ArrayLike, threshold_ml: float = ICH_SCORE_ML, confidence: float = 0.95
+    method: ArrayLike,
+    reference: ArrayLike,
+    threshold_ml: float = ICH_SCORE_ML,
+    confidence: float = 0.95,
+    patients: ArrayLike | None = None,
 ) -> dict:
     """Cases whose ICH-score volume point changes when the method replaces the reference.
 
     Returns
     -------
     threshold_ml, n, gained (method gives a point, reference none), lost, share (gained and lost), share_ci
-    (Wilson).
+    (`ich.resampling.share_interval`).
     """
-    counts = threshold_confusion(method, reference, threshold_ml).to_numpy()
-    gained, lost, n = int(counts[0, 1]), int(counts[1, 0]), int(counts.sum())
-    interval = wilson(gained + lost, n, confidence)
-    share = (gained + lost) / n
+    pairs = pair(method, reference, minimum=1)
+    gained = (pairs.method >= threshold_ml) & (pairs.reference < threshold_ml)
+    lost = (pairs.method < threshold_ml) & (pairs.reference >= threshold_ml)
     return {
         "threshold_ml": threshold_ml,
-        "n": n,
-        "gained": gained,
-        "lost": lost,
-        "share": share,
-        "share_ci": interval,
+        "n": pairs.n,
+        "gained": int(gained.sum()),
+        "lost": int(lost.sum()),
+        "share": float((gained | lost).mean()),
+        "share_ci": share_interval(gained | lost, _kept(patients, pairs), confidence),
     }
 
 
@@ -145,9 +160,9 @@ class FalseExpansion:
     n: int
     replaced: int  # cases: reference at baseline, method at follow-up
     replaced_share: float
-    replaced_share_ci: tuple[float, float]  # Wilson
+    replaced_share_ci: tuple[float, float]  # of `ich.resampling.share_interval`
     repeated_share: float  # method at both times
-    repeated_share_ci: tuple[float, float]  # bootstrap over cases
+    repeated_share_ci: tuple[float, float]  # bootstrap over patients; NaN of few of them, or where none differs
     n_resamples: int
 
     def row(self) -> dict:
@@ -172,6 +187,7 @@ def false_expansion(
     confidence: float = 0.95,
     seed: int = 0,
     n_resamples: int = 2000,
+    patients: ArrayLike | None = None,
 ) -> FalseExpansion:
     """The rate of "expansion" that measurement error alone would cause in hematomas that stay as they are.
 
@@ -185,7 +201,9 @@ def false_expansion(
     FalseExpansion : the repeated share is NaN where no group holds two cases with a positive reference.
     """
     pairs = pair(method, reference, minimum=1)
-    replaced = int(expanded(pairs.reference, pairs.method).sum())
+    owner = np.unique(pd.factorize(_kept(patients, pairs))[0], return_inverse=True)[1]
+    m = int(owner.max()) + 1
+    replaced = expanded(pairs.reference, pairs.method)
     events, partners = np.zeros((pairs.n, pairs.n)), np.zeros((pairs.n, pairs.n))
     group = volume_group(pairs.reference, edges_ml).cat.codes.to_numpy()
     for code in np.unique(group[pairs.reference > 0]):
@@ -194,20 +212,22 @@ def false_expansion(
         block = np.ix_(inside, inside)
         partners[block] = 1 - np.eye(inside.size)
         events[block] = partners[block] * expanded(pairs.method[inside, None], follow_up)
-    counts = resampled_counts(pairs.n, n_resamples, seed).astype(float)
+    counts = resampled_counts(m, n_resamples, seed)[:, owner].astype(float)
     # A case drawn twice is its own partner no more than a case drawn once.
     upper = np.einsum("bi,bi->b", counts @ events, counts)
     lower = np.einsum("bi,bi->b", counts @ partners, counts)
     share, interval = float("nan"), (float("nan"), float("nan"))
     if partners.sum() > 0:
         share = float(events.sum() / partners.sum())
-        ends = np.quantile(upper[lower > 0] / lower[lower > 0], [(1 - confidence) / 2, (1 + confidence) / 2])
-        interval = (float(ends[0]), float(ends[1]))
+        resampled = upper[lower > 0] / lower[lower > 0]
+        if m >= FEW and np.ptp(resampled) > 0:
+            ends = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+            interval = (float(ends[0]), float(ends[1]))
     return FalseExpansion(
         n=pairs.n,
-        replaced=replaced,
-        replaced_share=replaced / pairs.n,
-        replaced_share_ci=wilson(replaced, pairs.n, confidence),
+        replaced=int(replaced.sum()),
+        replaced_share=float(replaced.mean()),
+        replaced_share_ci=share_interval(replaced, _kept(patients, pairs), confidence),
         repeated_share=share,
         repeated_share_ci=interval,
         n_resamples=n_resamples,

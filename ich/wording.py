@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ich.assumptions import UNCHECKED
+from ich.bland_altman import QUOTED_AT_ML, RegressionLimits
 from ich.pairs import FEWEST
 
 MINUS = "\N{MINUS SIGN}"
@@ -115,7 +116,7 @@ def p_said(p: float | None) -> str:
 
 
 def margin_said(panel: Mapping, name: str) -> str:
-    """Whether the mean difference, and the limits of agreement with their intervals, lie inside the margin in ml.
+    """Whether the mean difference, and the limits of agreement that suit the data, lie inside the margin in ml.
 
     Parameters
     ----------
@@ -126,13 +127,49 @@ def margin_said(panel: Mapping, name: str) -> str:
         return f"For {name} there are too few patients to hold against the margin of {margin}."
     mean = "lies inside" if tost["equivalent"] else "is not shown to lie inside"
     said = f"For {name} the mean difference {mean} the margin of {margin} (two one-sided tests, p {p_said(tost['p'])})"
-    low, high = panel["loa_lower_ci"][0], panel["loa_upper_ci"][1]
+    kind = panel["limits_to_quote"]["limits"]
+    if kind == "regression":
+        return f"{said}; {_along_regression(panel)}."
+    if kind == "ratio":
+        return f"{said}; {_as_ratio(panel)}."
+    found = panel["nonparametric_loa"] if kind == "nonparametric" else panel
+    limits = "percentiles of the differences" if kind == "nonparametric" else "limits of agreement"
+    low, high = (found["loa_lower_ci"] or [None])[0], (found["loa_upper_ci"] or [None])[-1]
     if low is None or high is None:
-        return f"{said}; the limits of agreement have no intervals to hold against it."
+        return f"{said}; the {limits} have no intervals to hold against it."
     inside = max(-low, high) < panel["margin_ml"]
     ends = f"{low:.1f} to {high:.1f}".replace("-", MINUS)
     verdict = "lie inside as well" if inside else "reach beyond"
     return (
-        f"{said}, {'but' if tost['equivalent'] and not inside else 'and'} the limits of agreement, with their "
+        f"{said}, {'but' if tost['equivalent'] and not inside else 'and'} the {limits}, with their "
         f"intervals {ends} ml, {verdict}."
+    )
+
+
+def _as_ratio(panel: Mapping) -> str:
+    """Up to which volume the limits as a ratio, which grow with it, stay inside the margin."""
+    found = panel["log_ratio"]
+    low, high = (found["loa_lower_ci"] or [None])[0], (found["loa_upper_ci"] or [None])[-1]
+    if low is None or high is None:
+        return "the limits as a ratio have no intervals to hold against it"
+    inside_to = panel["margin_ml"] / max(1 - low, high - 1)
+    return (
+        f"the limits as a ratio, with their intervals {low:.2f} to {high:.2f} times the reference, stay inside it up "
+        f"to a volume of {inside_to:.1f} ml"
+    )
+
+
+def _along_regression(panel: Mapping) -> str:
+    """At which of the volumes to quote the limits along the regression lie inside the margin."""
+    slope = RegressionLimits(**panel["regression_loa"])
+    at = slope.at([volume for volume in QUOTED_AT_ML if slope.seen[0] <= volume <= slope.seen[1]])
+    inside = (at["loa_lower"] > -panel["margin_ml"]) & (at["loa_upper"] < panel["margin_ml"])
+    told = [
+        f"{verdict} at {' and '.join(f'{volume:g}' for volume in at.loc[which, 'volume'])} ml"
+        for which, verdict in ((inside, "lie inside"), (~inside, "reach beyond"))
+        if which.any()
+    ]
+    limits = "the limits of agreement along the regression, which have no intervals,"
+    return (
+        f"{limits} {' and '.join(told)}" if told else "the limits of agreement follow the volume, none is quoted here"
     )

@@ -89,8 +89,8 @@ def test_a_volume_of_zero_is_named_where_it_has_no_ratio():
 
 
 def test_perfect_agreement():
-    table = pd.DataFrame({"m": [1.0, 5, 30, 70], "r": [1.0, 5, 30, 70]})
-    found = panel(table, "m", "r", n_resamples=100)
+    volume = [1.0, 5, 12, 30, 70]
+    found = panel(pd.DataFrame({"m": volume, "r": volume}), "m", "r", n_resamples=100)
     assert (found["bias"], found["sd"], found["loa_upper_ci"]) == (0, 0, [0, 0])
     assert (found["ccc"], found["icc_a1"], found["within_5_ml"]) == (1, 1, 1)
     assert found["passing_bablok"]["slope_ci"] == [1, 1]
@@ -137,3 +137,12 @@ def test_unknown_column(pefr):
 
 def test_every_name_is_here():
     assert all(callable(getattr(agreement, name)) for name in agreement.__all__ if name.islower())
+
+
+@pytest.mark.parametrize(("factor", "equivalent"), [(1.19, True), (1.21, False), (0.81, True), (0.79, False)])
+def test_the_margin_in_percent_is_one_of_the_reference(factor, equivalent):
+    truth = np.linspace(5, 60, 40)
+    table = pd.DataFrame({"m": factor * truth + 0.01 * np.sin(np.arange(40)), "r": truth})
+    found = panel(table, "m", "r", margin_percent=20, n_resamples=50)
+    assert found["tost_percent"]["equivalent"] is equivalent
+    assert (found["within_margin_percent"] == 1) is equivalent

@@ -65,7 +65,7 @@ def test_bland_altman_draws_the_row_it_is_given(volumes, ax, statistic):
         method="network_ml",
         reference="reference_ml",
         group="group",
-        margin=1.5,
+        margin=20,
         simulated=True,
     )
     for value in (stats.bias, stats.loa_lower, stats.loa_upper):

@@ -174,8 +174,15 @@ def test_a_cohort_alone_answers_with_its_cases(demo):
 
 def test_unchecked_differences_are_not_said_to_change_with_the_volume(demo):
     run, manifest = demo
-    assert "Differences change with the volume" in index_html(run, manifest)
     checks = pd.read_csv(run / "tables" / "assumption_checks.csv")
+    steady = {"proportional_bias_p": 0.5, "spread_p": 0.5, "spread_slope": 0.0}
+    for change, said in (
+        ({"spread_p": 0.01, "spread_slope": 0.1}, "too wide for small ones and too narrow for large ones"),
+        ({"spread_p": 0.01, "spread_slope": -0.1}, "too narrow for small ones and too wide for large ones"),
+        ({"proportional_bias_p": 0.01}, "The bias changes with the volume"),
+    ):
+        checks.assign(**(steady | change)).to_csv(run / "tables" / "assumption_checks.csv", index=False)
+        assert said in words(index_html(run, manifest))
     checks[["normality_p", "proportional_bias_p", "spread_p"]] = float("nan")  # as 04 writes fewer than 20 pairs
     checks.to_csv(run / "tables" / "assumption_checks.csv", index=False)
     table = pd.read_csv(run / "tables" / "agreement.csv")
@@ -183,7 +190,8 @@ def test_unchecked_differences_are_not_said_to_change_with_the_volume(demo):
         run / "tables" / "agreement.csv", index=False
     )
     text = words(index_html(run, manifest))
-    assert "Differences change with the volume" not in text
+    assert "with the volume (" not in text
+    assert "large hematomas (" not in text
     assert "too few to check" in text
     assert "along a regression" not in text
 

@@ -91,3 +91,23 @@ def test_constant_columns_have_no_line():
 def test_error_ratio_must_be_positive():
     with pytest.raises(ValueError, match="error_ratio"):
         deming([1, 2, 3], [1, 2, 4], error_ratio=0)
+
+
+def test_an_end_that_is_infinite_has_an_infinite_intercept():
+    """A line as steep as can be, through references above 0, meets the axis at minus infinity."""
+    reference, method = np.array([0.0, 0, 3, 4, 5, 6]), np.array([0.0, 1, 0, 4, 9, 3])
+    found = passing_bablok(method, reference)
+    low, high = found.intercept_ci
+    assert low <= found.intercept <= high
+    steep = passing_bablok([0.0, 9, 1, 8, 2, 7], [1.0, 1, 1, 1, 1, 2])
+    assert np.isinf(steep.slope_ci[1])
+    assert steep.intercept_ci[0] == -np.inf
+
+
+@pytest.mark.parametrize(("n", "known"), [(3, False), (4, False), (5, True)])
+def test_ranks_of_too_few_cases_do_not_reach_95_percent(n, known):
+    """Of n! orders two lie outside the outermost ranks: 2 of 24 are more than 5 %, 2 of 120 are not."""
+    x = np.arange(1.0, n + 1)
+    found = passing_bablok(x + np.array([0.1, -0.2, 0.3, 0.0, 0.2])[:n], x)
+    assert np.isfinite(found.slope_ci).all() == known
+    assert np.isfinite(found.intercept_ci).all() == known

@@ -96,7 +96,8 @@ def test_false_expansion_on_paper():
     assert (found.replaced, found.replaced_share) == (1, pytest.approx(1 / 3))
     assert found.repeated_share == pytest.approx(2 / 6)
     perfect = false_expansion([10, 20, 40, 80], [10, 20, 40, 80])
-    assert (perfect.replaced, perfect.repeated_share, perfect.repeated_share_ci) == (0, 0, (0, 0))
+    assert (perfect.replaced, perfect.repeated_share) == (0, 0)
+    assert np.isnan(perfect.repeated_share_ci).all()  # no resample of cases that never err differs
     assert np.isnan(false_expansion([5, 40], [5, 40]).repeated_share)
 
 
@@ -108,3 +109,22 @@ def test_expansion_depends_on_independent_errors(seed):
     measured = truth * rng.lognormal(0, 0.2, 12)
     hits = [expanded(measured[i], truth[i] * measured[j] / truth[j]) for i in range(12) for j in range(12) if i != j]
     assert false_expansion(measured, truth, n_resamples=10).repeated_share == pytest.approx(np.mean(hits))
+
+
+def test_shares_heed_that_scans_of_one_patient_resemble_each_other():
+    """Each case twice, as another scan of its patient: shares as before, with intervals as of half the cases."""
+    random = np.random.default_rng(4)
+    truth = random.uniform(5, 80, 24)
+    measured = truth * random.normal(1, 0.4, 24)
+    once = threshold_accuracy(measured, truth)
+    twice = threshold_accuracy(np.tile(measured, 2), np.tile(truth, 2), patients=np.tile(np.arange(24), 2))
+    assert twice["sensitivity"].tolist() == pytest.approx(once["sensitivity"].tolist())
+    for end in ("low", "high"):
+        ends = twice[f"specificity_ci_{end}"], once[f"specificity_ci_{end}"]
+        assert ends[0].tolist()[1:] == pytest.approx(ends[1].tolist()[1:], abs=0.05)  # two cases lie below 15 ml
+    apart, together = (
+        false_expansion(np.tile(measured, 2), np.tile(truth, 2), patients=patients)
+        for patients in (None, np.tile(np.arange(24), 2))
+    )
+    for name in ("replaced_share_ci", "repeated_share_ci"):
+        assert np.ptp(getattr(together, name)) > 1.2 * np.ptp(getattr(apart, name))

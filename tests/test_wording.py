@@ -97,8 +97,10 @@ def test_the_limits_to_quote_are_given_in_numbers(tmp_path):
     row = agreement_table(table, "reference", ["ratio"]).iloc[0].to_dict()
     logs = np.log(table["ratio"] / truth)
     low, high = (np.exp(logs.mean() + sign * 1.96 * logs.std()) for sign in (-1, 1))
-    assert quoted_limits(row) == f"{low:.2f} to {high:.2f} times the reference"
-    assert quoted_said({"ABC/2": row}).endswith(f"ABC/2 {low:.2f} to {high:.2f} times the reference.")
+    ends = [row[f"ratio_loa_{limit}_ci_{end}"] for limit in ("lower", "upper") for end in ("low", "high")]
+    said = f"{low:.2f} ({ends[0]:.2f} to {ends[1]:.2f}) to {high:.2f} ({ends[2]:.2f} to {ends[3]:.2f})"
+    assert quoted_limits(row) == f"{said} times the reference"
+    assert quoted_said({"ABC/2": row}).endswith(f"ABC/2 {said} times the reference.")
     steady = {"limits_to_quote": "constant", "loa_lower": -2.04, "loa_upper": 3}
     assert quoted_limits(steady) == "−2.0 to 3.0 ml"
     assert quoted_said({"a": steady}) == ""
@@ -113,3 +115,21 @@ def test_limits_along_a_regression_are_told_where_there_are_cases():
     assert quoted_limits(row | {"limits_to_quote": "regression"}) == (
         f"{ends['loa_lower']:.1f} to {ends['loa_upper']:.1f} ml at 30 ml".replace("-", "−")
     )
+
+
+def test_a_margin_is_held_against_limits_that_follow_the_volume():
+    """Errors of 7 %: limits of a ratio of 0.86 to 1.15 reach 5 ml at some 30 ml, whatever constant limits say."""
+    random = np.random.default_rng(3)
+    truth = random.lognormal(2.5, 1, 150)
+    table = pd.DataFrame({"reference": truth, "net": truth * np.exp(random.normal(0, 0.07, 150))})
+    found = panel(table, "net", "reference", n_resamples=100)
+    low, high = found["log_ratio"]["loa_lower_ci"][0], found["log_ratio"]["loa_upper_ci"][1]
+    assert found["limits_to_quote"]["limits"] == "ratio"
+    said = margin_said(found, "the network")
+    assert said.endswith(f"stay inside it up to a volume of {5 / max(1 - low, high - 1):.1f} ml.")
+
+    found["limits_to_quote"]["limits"] = "regression"
+    at = regression_limits(table["net"], truth).at([5, 30, 60])
+    inside = at[["loa_lower", "loa_upper"]].abs().max(axis=1) < 5
+    assert inside.tolist() == [True, True, False]
+    assert "lie inside at 5 and 30 ml and reach beyond at 60 ml." in margin_said(found, "the network")
