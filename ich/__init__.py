@@ -51,6 +51,7 @@ Modules, each importing only from those before it:
 - linked: several pairs of one patient
 - slopes: trends where the spread changes too
 - bland_altman: limits of agreement
+- volume_limits: limits that follow the volume
 - nonparametric: limits without a distribution, mountain plot
 - regression: Passing-Bablok and Deming
 - comparison: errors of methods on the same cases

@@ -14,7 +14,6 @@ from ich.bland_altman import (
     bland_altman_percent,
     bland_altman_ratio,
     limit_factors,
-    regression_limits,
 )
 from ich.comparison import (
     CLINIC_EDGES_ML,
@@ -56,6 +55,7 @@ from ich.volume_classes import (
     threshold_accuracy,
     threshold_confusion,
 )
+from ich.volume_limits import regression_limits
 
 __all__ = [
     "CLINIC_EDGES_ML",
@@ -148,7 +148,7 @@ def panel(
     limits = bland_altman(x, y, **options)
     ratio = or_note(notes, bland_altman_ratio, x, y, **options)
     percent = or_note(notes, bland_altman_percent, x, y, **options)
-    slope = or_note(notes, regression_limits, x, y, confidence=confidence, multiplier=multiplier)
+    slope = or_note(notes, regression_limits, x, y, **options)
     concord = concordance(x, y, confidence)
     icc = intraclass(np.column_stack([x, y]), confidence).set_index("type").to_dict("index")
     percentiles = nonparametric_limits(
@@ -162,7 +162,7 @@ def panel(
         confidence=confidence,
         within=NOT_NEGATIVE,
     )
-    checks = assumption_checks(x, y)
+    checks = assumption_checks(x, y, patients)
     tost = None if alone.n < 3 else equivalence(alone.difference, margin_ml)
     tost_percent = None if alone.n < 3 else percent_equivalence(alone, margin_percent)
     found = {

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ich.bland_altman import BlandAltman, RegressionLimits
+from ich.bland_altman import BlandAltman
 from ich.canvas import (
     BLUE,
     GREY,
@@ -23,6 +23,7 @@ from ich.canvas import (
     side_labels,
 )
 from ich.regression import Line
+from ich.volume_limits import RegressionLimits
 from ich.wording import enough_digits, number
 
 _UNITS = {"ml": "difference, ml", "percent": "difference, % of mean", "ratio": "ratio"}
@@ -144,14 +145,16 @@ def draw_regression_limits(
     title: str = "",
     simulated: bool = False,
 ) -> None:
-    """Differences against the mean of both with the limits that follow the volume."""
+    """Differences against the mean of both with the limits that follow the volume and their intervals as bands."""
     first, second, across = _axes_values(table, method, reference, "mean")
     ends = np.linspace(np.nanmin(across), np.nanmax(across), 200)
     lines = stats.at(ends)
     ax.axhline(0, color=GREY, linewidth=0.6, zorder=1)
-    ax.fill_between(ends, lines.loa_lower, lines.loa_upper, color=GREY, alpha=0.12, linewidth=0, zorder=0)
     ax.plot(ends, lines.bias, color=INK, linewidth=1.2, zorder=2)
     for name in ("loa_lower", "loa_upper"):
+        ax.fill_between(
+            ends, lines[f"{name}_ci_low"], lines[f"{name}_ci_high"], color=GREY, alpha=0.18, linewidth=0, zorder=0
+        )
         ax.plot(ends, lines[name], color=INK, linewidth=1.0, linestyle=(0, (5, 2.5)), zorder=2)
     _draw_margins(ax, _margins(margin, "ml"))
     draw_points(ax, across, first - second, table, group)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from scipy.stats import shapiro
 
-from ich.bland_altman import regression_limits
 from ich.pairs import varies
+from ich.volume_limits import regression_limits
 
 ENDS_FROM = 146  # pairs that bound the 97.5th percentile from above: 0.975^146 < 0.025
 ALPHA = 0.05
@@ -15,8 +15,12 @@ UNCHECKED = "unchecked"
 SHAPIRO_MAX = 5000  # beyond, the test's p value is not reliable
 
 
-def assumption_checks(method: np.ndarray, reference: np.ndarray) -> dict:
+def assumption_checks(method: np.ndarray, reference: np.ndarray, patients: np.ndarray | None = None) -> dict:
     """Whether constant limits suit the differences, on the ml and on the log scale.
+
+    Parameters
+    ----------
+    patients : (n,) the patient of each pair, for the slope of the difference; the others take cases as independent.
 
     Returns
     -------
@@ -27,15 +31,16 @@ def assumption_checks(method: np.ndarray, reference: np.ndarray) -> dict:
     """
     method, reference = np.asarray(method, dtype=float), np.asarray(reference, dtype=float)
     positive = (method > 0) & (reference > 0)
-    scales: dict = {"ml": _checks(method, reference)}
+    scales: dict = {"ml": _checks(method, reference, patients)}
     enough = positive.sum() >= 3
-    scales["ratio"] = _checks(np.log(method[positive]), np.log(reference[positive])) if enough else None
+    of_positive = None if patients is None else patients[positive]
+    scales["ratio"] = _checks(np.log(method[positive]), np.log(reference[positive]), of_positive) if enough else None
     if scales["ratio"] is not None:
         scales["ratio"]["all_positive"] = bool(positive.all())
     return {"alpha": ALPHA, **scales}
 
 
-def _checks(method: np.ndarray, reference: np.ndarray) -> dict:
+def _checks(method: np.ndarray, reference: np.ndarray, patients: np.ndarray | None) -> dict:
     difference = method - reference
     found: dict = {"n": difference.size, "normality_p": None, "proportional_bias_p": None}
     found |= {"spread_slope": None, "spread_p": None}
@@ -44,7 +49,7 @@ def _checks(method: np.ndarray, reference: np.ndarray) -> dict:
         centered = difference - difference.mean()
         found["normality_p"] = float(shapiro(centered / np.abs(centered).max()).pvalue)
     if differ and varies(method + reference, reference):
-        slope = regression_limits(method, reference)
+        slope = regression_limits(method, reference, patients=patients)
         found["proportional_bias_p"] = None if math.isnan(slope.b1_p) else slope.b1_p
         found |= {"spread_slope": slope.c1, "spread_p": slope.c1_p}
     names = {

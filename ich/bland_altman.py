@@ -1,21 +1,17 @@
-"""Bland-Altman limits of agreement: constant, percent, ratio, and following the volume by regression."""
+"""Bland-Altman limits of agreement: constant, percent and ratio."""
 
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import linregress, t
+from scipy.stats import t
 
 from ich.linked import NOT_KNOWN, linked_limits, normal_limit_factors, owners
 from ich.pairs import NotDefined, Pairs, flat, pair, varies
-from ich.slopes import robust_slope
 
 Interval = tuple[float, float]
-
-QUOTED_AT_ML = (5, 30, 60)  # the smallest group of Wang 2019 and the classes of the clinic end there
 
 
 @dataclass(frozen=True)
@@ -181,79 +177,4 @@ def _limits(
         loa_upper_ci=ends(inner * sd, outer * sd),
         loa_lower_ci_approximate=ends(-limit - half, -limit + half),
         loa_upper_ci_approximate=ends(limit - half, limit + half),
-    )
-
-
-@dataclass(frozen=True)
-class RegressionLimits:
-    """Limits that follow the volume: difference = b0 + b1 A, |residual| = c0 + c1 A, A the mean of both."""
-
-    n: int
-    b0: float
-    b1: float
-    b1_ci: Interval
-    b1_p: float  # of no proportional bias
-    c0: float
-    c1: float
-    c1_ci: Interval
-    c1_p: float  # of a spread that does not change with the volume
-    residual_sd: float  # n - 2; the spread to use where c1 is not needed
-    seen: Interval  # smallest and largest mean of both
-    multiplier: float
-    confidence: float
-
-    def row(self) -> dict:
-        """Flat record for a table."""
-        return flat(asdict(self))
-
-    def at(self, volume: ArrayLike) -> pd.DataFrame:
-        """Table of volume, bias, loa_lower and loa_upper; a spread below zero counts as zero."""
-        volume = np.asarray(volume, dtype=float)
-        center = self.b0 + self.b1 * volume
-        # |residual| of a normal distribution averages sqrt(2 / pi) SD.
-        spread = self.multiplier * math.sqrt(math.pi / 2) * np.maximum(self.c0 + self.c1 * volume, 0)
-        columns = {
-            "volume": volume,
-            "bias": center,
-            "loa_lower": center - spread,
-            "loa_upper": center + spread,
-        }
-        return pd.DataFrame(columns)
-
-
-def regression_limits(
-    method: ArrayLike, reference: ArrayLike, *, confidence: float = 0.95, multiplier: float = 1.96
-) -> RegressionLimits:
-    """Limits of agreement that change with the volume.
-
-    The interval and p value of the bias's slope allow for a spread that changes, see `ich.slopes`; those of the
-    spread's slope are the usual ones, which its null hypothesis makes right.
-
-    Raises
-    ------
-    ValueError : see `ich.pairs.pair`; `NotDefined` where all cases have the same volume.
-
-    Source: Bland & Altman 1999, section 3.2.
-    """
-    pairs = pair(method, reference)
-    if not varies(pairs.mean):
-        raise NotDefined(f"regression limits: all {pairs.n} means are {pairs.mean[0]:g}, wanted volumes that differ")
-    line = robust_slope(pairs.mean, pairs.difference, confidence)
-    residual = pairs.difference - line.intercept - line.slope * pairs.mean
-    spread = linregress(pairs.mean, np.abs(residual))
-    half = float(t.ppf((1 + confidence) / 2, pairs.n - 2) * spread.stderr)
-    return RegressionLimits(
-        n=pairs.n,
-        b0=line.intercept,
-        b1=line.slope,
-        b1_ci=line.slope_ci,
-        b1_p=line.p,
-        c0=float(spread.intercept),
-        c1=float(spread.slope),
-        c1_ci=(float(spread.slope) - half, float(spread.slope) + half),
-        c1_p=float(spread.pvalue),
-        residual_sd=float(np.sqrt((residual**2).sum() / (pairs.n - 2))),
-        seen=(float(pairs.mean.min()), float(pairs.mean.max())),
-        multiplier=multiplier,
-        confidence=confidence,
     )

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ich.assumptions import UNCHECKED
-from ich.bland_altman import QUOTED_AT_ML
 from ich.published import REFERENCES
 from ich.resampling import FEW
+from ich.volume_limits import QUOTED_AT_ML
 from ich.wording import DASH, enough_digits, number
 
 PAPER = "Wang et al. 2019"
@@ -252,18 +252,19 @@ def quoted_limits(row: Mapping) -> str:
     if kind == UNCHECKED:
         return "too few to check"
     if kind == "ratio":
-        limits = ("ratio_loa_lower", "ratio_loa_upper")
-        both = [interval(row, limit, f"{limit}_ci_low", f"{limit}_ci_high", 2) for limit in limits]
-        return f"{' to '.join(both)} times the reference"
+        return f"{_limits(row, 'ratio_loa_lower', 'ratio_loa_upper', 2)} times the reference"
     if kind == "nonparametric":
         return f"{_range(row, 'percentile_loa_lower', 'percentile_loa_upper', 1)} ml (percentiles)"
     if kind == "regression":
         ends = {volume: (f"loa_lower_at_{volume}_ml", f"loa_upper_at_{volume}_ml") for volume in QUOTED_AT_ML}
-        told = {
-            volume: shown for volume, names in ends.items() if (shown := _range(row, *names, 1)) != f"{DASH} to {DASH}"
-        }
+        told = {volume: _limits(row, *names, 1) for volume, names in ends.items() if number(row[names[0]]) != DASH}
         return "; ".join(f"{shown} ml at {volume} ml" for volume, shown in told.items()) or "along a regression"
     return f"{_range(row, 'loa_lower', 'loa_upper', 1)} ml" if kind == "constant" else ""
+
+
+def _limits(row: Mapping, low: str, high: str, digits: int) -> str:
+    """Both limits, each with its interval."""
+    return " to ".join(interval(row, limit, f"{limit}_ci_low", f"{limit}_ci_high", digits) for limit in (low, high))
 
 
 def quoted_said(rows: Mapping[str, Mapping]) -> str:

@@ -1,4 +1,4 @@
-"""Least squares with a standard error that allows for spread that changes along the line."""
+"""Least squares with a standard error that allows for spread that changes along the line, and for patients."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from scipy.stats import t
 
 @dataclass(frozen=True)
 class Slope:
-    """y = intercept + slope x, with interval and p value of no slope; NaN where one value alone makes the slope."""
+    """y = intercept + slope x, with interval and p value of no slope; NaN where one patient alone makes the slope."""
 
     intercept: float
     slope: float
@@ -17,25 +17,49 @@ class Slope:
     p: float
 
 
-def robust_slope(x: np.ndarray, y: np.ndarray, confidence: float = 0.95) -> Slope:
+def robust_slope(x: np.ndarray, y: np.ndarray, confidence: float = 0.95, owner: np.ndarray | None = None) -> Slope:
     """Least-squares line of y (n,) on x (n,), x varying and n >= 3.
 
     The usual standard error takes the spread about the line as constant. Errors of volumes grow with the volume: two
     methods that err alike then show a "trend" in a third to a half of all samples, and more cases do not help. This one
-    (HC3) weighs each residual where it stands; t with n - 2 degrees of freedom.
+    (HC3) weighs each residual where it stands; t with n - 2 degrees of freedom, n the number of patients.
 
-    Source: MacKinnon & White, J Econometrics 1985;29:305; Long & Ervin, Am Stat 2000;54:217.
+    Parameters
+    ----------
+    owner : (n,) number of the patient of each value, from 0; without it every value is a patient.
+
+    Source: MacKinnon & White, J Econometrics 1985;29:305; Long & Ervin, Am Stat 2000;54:217; for several values of one
+    patient Bell & McCaffrey, Surv Methodol 2002;28:169.
     """
+    owner = np.arange(x.size) if owner is None else owner
     away = x - x.mean()
     squares = float(away @ away)
     slope = float(away @ y) / squares
     intercept = float(y.mean()) - slope * float(x.mean())
     residual = y - intercept - slope * x
-    free = 1 - 1 / x.size - away**2 / squares  # what each value leaves of its own residual
-    if (free < 1e-9).any():
+    sums = sums_over(owner, (away * residual)[:, None], np.column_stack([np.ones(x.size), away]))
+    df = int(owner.max()) - 1
+    if sums is None or df < 1:
         return Slope(intercept, slope, (math.nan, math.nan), math.nan)
-    error = math.sqrt(float(((away * residual / free) ** 2).sum())) / squares
-    half = float(t.ppf((1 + confidence) / 2, x.size - 2)) * error
+    error = math.sqrt(float((sums**2).sum())) / squares
+    half = float(t.ppf((1 + confidence) / 2, df)) * error
     if error == 0:
         return Slope(intercept, slope, (slope, slope), float(slope == 0))
-    return Slope(intercept, slope, (slope - half, slope + half), 2 * float(t.sf(abs(slope) / error, x.size - 2)))
+    return Slope(intercept, slope, (slope - half, slope + half), 2 * float(t.sf(abs(slope) / error, df)))
+
+
+def sums_over(owner: np.ndarray, scores: np.ndarray, design: np.ndarray) -> np.ndarray | None:
+    """Scores (n, k) summed over patients (m, k), each by what its patient leaves of its own residuals.
+
+    Parameters
+    ----------
+    design : (n, 2) of the line, its columns orthogonal.
+
+    Returns
+    -------
+    None where a patient leaves nothing, since the line goes through its values whatever they are.
+    """
+    free = 1 - np.bincount(owner, (design**2 / (design**2).sum(axis=0)).sum(axis=1))
+    if (free < 1e-9).any():
+        return None
+    return np.column_stack([np.bincount(owner, column) for column in scores.T]) / free[:, None]

@@ -7,12 +7,9 @@ import pandas as pd
 
 from ich.assumptions import assumption_checks, limits_to_quote
 from ich.bland_altman import (
-    QUOTED_AT_ML,
-    RegressionLimits,
     bland_altman,
     bland_altman_percent,
     bland_altman_ratio,
-    regression_limits,
 )
 from ich.comparison import equivalence, holm, inside_margins, mean_test, percent_equivalence, within_margins
 from ich.linked import coefficient_intervals, owners, per_patient
@@ -20,6 +17,7 @@ from ich.nonparametric import nonparametric_limits
 from ich.pairs import flat, only, or_note, pair
 from ich.reliability import concordance, correlations, intraclass
 from ich.resampling import share_interval
+from ich.volume_limits import QUOTED_AT_ML, RegressionLimits, regression_limits
 
 
 def agreement_table(
@@ -42,15 +40,15 @@ def agreement_table(
     strata : columns of `table`; each of their values is a stratum, named "column: value".
     patient : column of patients; intervals of concordance and ICC are then over patients (`ich.linked`), and Lin's and
         McGraw & Wong's without it. Where some have several cases, limits and intervals come from `ich.linked`, tests
-        from the patients' means, and `note` says that slope and correlations take cases as independent.
+        from the patients' means, and `note` says that correlations take cases as independent.
 
     Returns
     -------
     One row per method and stratum ("all" first): counts, bias, SD, limits with exact intervals, percent and ratio
     limits, median difference, the limits that `ich.assumptions` speaks for, limits along a regression (difference =
-    regression_b0 + slope A, |residual| = regression_c0 + regression_c1 A, A the mean of both) and their values where A
-    is 5, 30 and 60 ml (empty beyond the volumes that were seen), percentiles, proportional bias, CCC, ICC(A,1),
-    correlations, errors, shares within 5 ml and 20 %, TOST at the margins, `bias_p` (t test of no bias) and
+    regression_b0 + slope A, |residual| = regression_c0 + regression_c1 A, A the mean of both) and their values and
+    intervals where A is 5, 30 and 60 ml (empty beyond the volumes that were seen), percentiles, proportional bias, CCC,
+    ICC(A,1), correlations, errors, shares within 5 ml and 20 %, TOST at the margins, `bias_p` (t test of no bias) and
     `bias_p_holm` (over the strata rows of the table). `note` says what is missing; a stratum with fewer than 3 pairs
     has its n and a note.
     """
@@ -108,9 +106,7 @@ def _agreement_row(part, method, reference, case, patient, margin_ml, margin_per
         found = or_note(notes, statistic, x, y, **options)
         if found is not None:
             row |= {f"{scale}_n": found.n} | {f"{scale}_{name}": value for name, value in only(found, *names).items()}
-    slope: RegressionLimits | None = or_note(
-        notes, regression_limits, x, y, confidence=confidence, multiplier=multiplier
-    )
+    slope: RegressionLimits | None = or_note(notes, regression_limits, x, y, **options)
     if slope is not None:
         row |= {
             "slope": slope.b1,
@@ -128,7 +124,7 @@ def _agreement_row(part, method, reference, case, patient, margin_ml, margin_per
     row |= {"median_difference": float(np.median(pairs.difference))}
     percentiles = nonparametric_limits(x, y)
     row |= {"percentile_loa_lower": percentiles.loa_lower, "percentile_loa_upper": percentiles.loa_upper}
-    row |= {"limits_to_quote": limits_to_quote(assumption_checks(x, y))["limits"]}
+    row |= {"limits_to_quote": limits_to_quote(assumption_checks(x, y, patients))["limits"]}
     row |= {"mean_absolute_error": error.mean(), "median_absolute_error": float(np.median(error))}
     within = within_margins(pairs, margin_ml, margin_percent, confidence)
     row |= {
@@ -142,7 +138,7 @@ def _agreement_row(part, method, reference, case, patient, margin_ml, margin_per
             f"{name}_ci": share_interval(inside[name], owner, confidence)
             for name in ("within_5_ml", "within_20_percent")
         }
-        notes.append(f"slope and correlations take {pairs.n} cases of {row['n_patients']} patients as independent")
+        notes.append(f"correlations take {pairs.n} cases of {row['n_patients']} patients as independent")
     few = alone.n < 3
     row["tost_p"] = float("nan") if few else equivalence(alone.difference, margin_ml).p
     tost_percent = None if few else percent_equivalence(alone, margin_percent)
@@ -152,10 +148,11 @@ def _agreement_row(part, method, reference, case, patient, margin_ml, margin_per
 
 def _limits_at(slope: RegressionLimits) -> dict[str, float]:
     """Limits along the regression at the volumes to quote; NaN where no pair is as small or as large."""
-    found = slope.at(QUOTED_AT_ML)
-    found.loc[~found["volume"].between(*slope.seen), ["loa_lower", "loa_upper"]] = float("nan")
+    found = slope.at(QUOTED_AT_ML).drop(columns="bias")
+    found.loc[~found["volume"].between(*slope.seen), found.columns != "volume"] = float("nan")
     return {
-        f"{name}_at_{volume:g}_ml": float(row[name])
+        f"{name.removesuffix(end)}_at_{volume:g}_ml{end}": float(row[name])
         for volume, row in zip(QUOTED_AT_ML, found.to_dict("records"), strict=True)
-        for name in ("loa_lower", "loa_upper")
+        for end in ("", "_ci_low", "_ci_high")
+        for name in (f"loa_lower{end}", f"loa_upper{end}")
     }

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ich.assumptions import UNCHECKED
-from ich.bland_altman import QUOTED_AT_ML, RegressionLimits
 from ich.pairs import FEWEST
+from ich.volume_limits import QUOTED_AT_ML, RegressionLimits
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
@@ -160,16 +160,16 @@ def _as_ratio(panel: Mapping) -> str:
 
 
 def _along_regression(panel: Mapping) -> str:
-    """At which of the volumes to quote the limits along the regression lie inside the margin."""
+    """At which of the volumes to quote the limits along the regression, with their intervals, lie inside the margin."""
     slope = RegressionLimits(**panel["regression_loa"])
     at = slope.at([volume for volume in QUOTED_AT_ML if slope.seen[0] <= volume <= slope.seen[1]])
-    inside = (at["loa_lower"] > -panel["margin_ml"]) & (at["loa_upper"] < panel["margin_ml"])
+    inside = (at["loa_lower_ci_low"] > -panel["margin_ml"]) & (at["loa_upper_ci_high"] < panel["margin_ml"])
     told = [
         f"{verdict} at {' and '.join(f'{volume:g}' for volume in at.loc[which, 'volume'])} ml"
         for which, verdict in ((inside, "lie inside"), (~inside, "reach beyond"))
         if which.any()
     ]
-    limits = "the limits of agreement along the regression, which have no intervals,"
+    limits = "the limits of agreement along the regression, with their intervals,"
     return (
         f"{limits} {' and '.join(told)}" if told else "the limits of agreement follow the volume, none is quoted here"
     )

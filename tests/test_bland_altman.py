@@ -13,7 +13,6 @@ from ich.bland_altman import (
     bland_altman_percent,
     bland_altman_ratio,
     limit_factors,
-    regression_limits,
 )
 from ich.pairs import NotDefined
 
@@ -108,22 +107,6 @@ def test_percent_on_paper():
         bland_altman_percent([3, 3, 0], [1, 1, 0])
     assert bland_altman_percent([3, 1, 2], [1, 3, 2]).bias == pytest.approx(0)
     assert bland_altman_percent([3, 3, 3], [1, 1, 1]).bias == pytest.approx(100)
-
-
-def test_regression_limits_recover_a_known_line():
-    """Exact line plus residuals of known size: |residual| = 0.1 A."""
-    mean = np.repeat(np.arange(10.0, 101.0, 10.0), 2)
-    difference = 1 - 0.2 * mean + np.tile([1.0, -1.0], 10) * 0.1 * mean
-    found = regression_limits(mean + difference / 2, mean - difference / 2)
-    assert (found.b0, found.b1) == pytest.approx((1, -0.2))
-    assert (found.c0, found.c1) == pytest.approx((0, 0.1), abs=1e-12)
-    limits = found.at([50.0]).iloc[0]
-    assert limits.loa_upper - limits.bias == pytest.approx(1.96 * np.sqrt(np.pi / 2) * 5)
-
-
-def test_regression_limits_of_equal_volumes():
-    with pytest.raises(NotDefined, match="wanted volumes that differ"):
-        regression_limits([1, 2, 3], [3, 2, 1])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ich import figures
-from ich.bland_altman import bland_altman, bland_altman_percent, bland_altman_ratio, regression_limits
+from ich.bland_altman import bland_altman, bland_altman_percent, bland_altman_ratio
 from ich.comparison import absolute_errors_by_group, volume_group
 from ich.nonparametric import mountain
 from ich.planning import width_curve
@@ -17,6 +17,7 @@ from ich.published import ANCHORS, PAPER_DICE, PAPER_ERRORS
 from ich.regression import passing_bablok
 from ich.resampling import mean_by_group
 from ich.volume_classes import confusion
+from ich.volume_limits import regression_limits
 
 mpl.use("Agg")
 

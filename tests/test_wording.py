@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from ich.agreement import agreement_table, panel
-from ich.bland_altman import regression_limits
 from ich.print_tables import quoted_limits, quoted_said
+from ich.volume_limits import regression_limits
 from ich.wording import (
     case_ids,
     enough_digits,
@@ -113,8 +113,9 @@ def test_limits_along_a_regression_are_told_where_there_are_cases():
     row = agreement_table(table, "reference", ["method"]).iloc[0].to_dict()
     ends = regression_limits(table["method"], truth).at([30]).iloc[0]
     assert quoted_limits(row | {"limits_to_quote": "regression"}) == (
-        f"{ends['loa_lower']:.1f} to {ends['loa_upper']:.1f} ml at 30 ml".replace("-", "−")
-    )
+        f"{ends['loa_lower']:.1f} ({ends['loa_lower_ci_low']:.1f} to {ends['loa_lower_ci_high']:.1f}) to "
+        f"{ends['loa_upper']:.1f} ({ends['loa_upper_ci_low']:.1f} to {ends['loa_upper_ci_high']:.1f}) ml at 30 ml"
+    ).replace("-", "−")
 
 
 def test_a_margin_is_held_against_limits_that_follow_the_volume():
@@ -130,6 +131,6 @@ def test_a_margin_is_held_against_limits_that_follow_the_volume():
 
     found["limits_to_quote"]["limits"] = "regression"
     at = regression_limits(table["net"], truth).at([5, 30, 60])
-    inside = at[["loa_lower", "loa_upper"]].abs().max(axis=1) < 5
-    assert inside.tolist() == [True, True, False]
-    assert "lie inside at 5 and 30 ml and reach beyond at 60 ml." in margin_said(found, "the network")
+    inside = at[["loa_lower_ci_low", "loa_upper_ci_high"]].abs().max(axis=1) < 5
+    assert inside.tolist() == [True, False, False]
+    assert "lie inside at 5 ml and reach beyond at 30 and 60 ml." in margin_said(found, "the network")

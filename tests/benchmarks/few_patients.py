@@ -1,9 +1,9 @@
 """How often 95 % intervals hold the truth where patients are few or have several scans, by simulation.
 
 Writes reports/checks/few_patients.csv. Differences are normal, with a part of their variance between patients, and
-volumes lognormal; the truth of limits, bias and shares is known, that of concordance from 400,000 pairs. Means are of
-one value a patient, by t and by BCa bootstrap, of a beta (9, 1) and a lognormal (0, 1) distribution: the reason for
-`ich.resampling.FEW`.
+volumes lognormal; those along a regression have an SD of 0.5 ml + 6 %. The truth of limits, bias and shares is known,
+that of concordance from 400,000 pairs. Means are of one value a patient, by t and by BCa bootstrap, of a beta (9, 1)
+and a lognormal (0, 1) distribution: the reason for `ich.resampling.FEW`.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from ich.pairs import pair
 from ich.reliability import concordance
 from ich.resampling import bca_interval, mean_interval, resampled_counts, share_interval, wilson
 from ich.tables import write_plain
+from ich.volume_limits import regression_limits
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARES = (0.1, 0.5, 0.9)  # of the variance of a difference, between patients
@@ -73,6 +74,23 @@ def linked_rows(draws: int) -> list[dict]:
                 for name, (low, high) in ends.items():
                     held[name] += low <= truth[name] <= high
             rows += [row(name, f"{design}; {between:g} between", count, draws) for name, count in held.items()]
+    return rows
+
+
+def volume_limit_rows(draws: int) -> list[dict]:
+    """Coverage of the interval of the upper limit along a regression, at volumes that few and that many cases reach."""
+    rows = []
+    for design, scans in (*((f"{n} patients with one", [1] * n) for n in (20, 27, 60, 150)), ("20 with two", [2] * 20)):
+        random, held = np.random.default_rng(1), dict.fromkeys((5, 30, 60), 0)
+        owner = np.repeat(np.arange(len(scans)), scans)
+        for _ in range(draws):
+            volume = random.lognormal(2.9, 0.9, len(scans))[owner] * random.lognormal(0, 0.05, owner.size)
+            alike, alone = random.normal(size=len(scans))[owner], random.normal(size=owner.size)
+            difference = (0.5 + 0.06 * volume) * (math.sqrt(0.7) * alike + math.sqrt(0.3) * alone)
+            found = regression_limits(volume + difference / 2, volume - difference / 2, patients=owner)
+            for at, limit in zip(held, found.at(list(held)).to_dict("records"), strict=True):
+                held[at] += limit["loa_upper_ci_low"] <= 1.96 * (0.5 + 0.06 * at) <= limit["loa_upper_ci_high"]
+        rows += [row(f"upper limit along a regression at {at} ml", design, n, draws) for at, n in held.items()]
     return rows
 
 
@@ -143,6 +161,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2000)
     options = parser.parse_args()
     table = pd.DataFrame(linked_rows(options.draws) + concordance_rows(options.draws) + mean_rows(options.draws))
+    table = pd.concat([table, pd.DataFrame(volume_limit_rows(options.draws))])
     write_plain(table, ROOT / "reports" / "checks" / "few_patients.csv")
     print(table.groupby("statistic")["coverage"].describe().round(3).to_string())
 
