@@ -37,7 +37,8 @@ def calibrate(
     Returns
     -------
     settings : with the temperature found, and with `smallest_ml` where they have no rule of certainty (`certain_ml`).
-    calibration : of `volume_calibration`, for masks made with these settings at the network's resolution.
+    calibration : of `volume_calibration`, for masks made with these settings, whose volume is that at the network's
+        resolution; references count as they are where `slices` know it.
     """
     # Filled in place, as a list and its concatenation would take the memory twice; on the device where that has room.
     shape = (len(slices.hu), settings.classes, settings.size, settings.size)
@@ -66,7 +67,8 @@ def calibrate(
             )
         predicted_ml.append(float(np.count_nonzero(mask, axis=(0, 1)) @ ml))
         uncertain_ml.append(float(uncertain[mine].sum()))
-    reference_ml = case_volumes(slices.labels, slices).cpu().numpy()
+    measured = slices.reference_ml
+    reference_ml = case_volumes(slices.labels, slices).cpu().numpy() if measured is None else np.array(measured)
     known = reference_ml, np.array(predicted_ml), np.array(uncertain_ml)
     return settings, volume_calibration(*known, level, slices.patients)
 

@@ -40,7 +40,7 @@ def warnings_for(scan: Scan, prediction: Prediction, weights: Weights, limits: L
     if weights.card.get("simulated"):
         found.append("The network was trained on simulated scans only and has not been validated on patients.")
     found += [
-        f"No training case was labeled {label}: the network marks no blood as {label}."
+        f"No training case was labeled {label}: do not rely on the network to mark blood as {label}."
         for label in weights.card.get("absent_labels", [])
     ]
     if abs(grid.tilt_deg) > limits.tilt_deg:

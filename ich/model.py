@@ -6,6 +6,7 @@ What is done about thinner ones is in `ich.slab`.
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -66,6 +67,12 @@ class Settings:
     mirrored: bool = False
     temperature: float = 1.0
     members: int = 1
+
+    def __post_init__(self):
+        halved = math.prod(self.strides)
+        if self.size % halved:
+            near = max(round(self.size / halved), 1) * halved
+            raise ValueError(f"network_size {self.size}: wanted a multiple of {halved}, such as {near}")
 
     @property
     def in_channels(self) -> int:

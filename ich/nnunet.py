@@ -7,6 +7,10 @@ The way back is `ich.sources` (kind nnunet) for a dataset and the parameter `pre
 import json
 import shutil
 from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
 
 from ich import tables
 from ich.atomic import write_text
@@ -43,8 +47,8 @@ def export(run_dir: Path, out: Path, name: str = "Dataset501_ICH") -> Path:
         raise ValueError(f"{run_dir.name}: no case in the training split")
     for case in cases.itertuples():
         end = "Ts" if of_case[str(case.case_id)] == "test" else "Tr"
-        _scan(run_dir / str(case.image), folder / f"images{end}" / f"{case.case_id}_0000.nii.gz")
-        _mask(run_dir / str(case.reference_mask), folder / f"labels{end}" / f"{case.case_id}.nii.gz")
+        sources = run_dir / str(case.image), run_dir / str(case.reference_mask)
+        _pair(sources, (folder / f"images{end}", folder / f"labels{end}"), str(case.case_id))
     about = {
         "channel_names": {"0": "CT"},
         "labels": {"background": 0, **LABELS},
@@ -59,24 +63,20 @@ def export(run_dir: Path, out: Path, name: str = "Dataset501_ICH") -> Path:
     return folder
 
 
-def _scan(source: Path, target: Path) -> None:
-    if source.name.endswith(".nii.gz"):
-        _same(source, target)
-    else:
-        scan = read_scan(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_scan(target, scan.hu, scan.grid)
+def _pair(sources: tuple[Path, Path], folders: tuple[Path, Path], case_id: str) -> None:
+    """Scan and mask as they are where both are NIfTI files of one grid, else both written anew on the scan's grid.
 
-
-def _mask(source: Path, target: Path) -> None:
-    if source.name.endswith(".nii.gz"):
-        _same(source, target)
-    else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_mask(target, *read_mask(source))
-
-
-def _same(source: Path, target: Path) -> None:
-    """A copy: with a link, who edits the export would change the scan itself."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    nnU-Net takes both arrays as they lie in their files: a mask whose axes run the other way would label other voxels.
+    """
+    image, labels = folders[0] / f"{case_id}_0000.nii.gz", folders[1] / f"{case_id}.nii.gz"
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    if all(source.name.endswith(".nii.gz") for source in sources):
+        headers: list[Any] = [nibabel.load(source) for source in sources]
+        if headers[0].shape == headers[1].shape and np.allclose(headers[0].affine, headers[1].affine, atol=1e-3):
+            for source, target in zip(sources, (image, labels), strict=True):
+                shutil.copyfile(source, target)  # with a link, who edits the export would change the scan itself
+            return
+    scan = read_scan(sources[0])
+    write_scan(image, scan.hu, scan.grid)
+    write_mask(labels, read_mask(sources[1])[0], scan.grid)

@@ -1,5 +1,6 @@
 """Which cases train, validate and test: whole patients, by stratum, site, date, fold or a given column."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 
 from ich import tables
 from ich.comparison import volume_group
-from ich.tables import SPLITS
+from ich.tables import LABELS, SPLITS
 
 RULES = {  # rule: how cases come to their split, in words
     "stratified": "whole patients, stratified by type and volume group (<5, 5-25, >25 ml)",
@@ -177,6 +178,15 @@ def _excluded(cohort: pd.DataFrame) -> str:
     if reasons.empty:
         return ""
     return f"; {len(reasons)} cases were excluded, {(reasons == reasons.mode()[0]).sum()} as {reasons.mode()[0]!r}"
+
+
+def fingerprint(cases: pd.DataFrame) -> str:
+    """SHA-256 of what makes rows of the cohort table the same cases: their pixels and blood, read once by 01.
+
+    Pixels as the network sees them would not do: they are resampled, and another processor may round one elsewhere.
+    """
+    told = cases[["case_id", "hemorrhage_type", "content", *(f"reference_{label}_ml" for label in LABELS)]]
+    return hashlib.sha256(told.to_csv(index=False, float_format="%.6g").encode()).hexdigest()
 
 
 def open_split(run_dir: Path, name: str) -> pd.DataFrame:

@@ -183,6 +183,7 @@ def train(
     checkpoint_file: Path | None = None,
     start: dict[str, torch.Tensor] | None = None,
     renew: Callable[[int], Slices] | None = None,
+    data: str | None = None,
 ) -> tuple[torch.nn.Module, pd.DataFrame]:
     """Train on `slices`, keep the averaged weights that are best on `validation`.
 
@@ -197,6 +198,8 @@ def train(
     start : weights to go on from, of a network with the same settings; None starts anew.
     renew : called after each validation but the last with the number of validations so far; the slices that it returns
         are those of the training from then on.
+    data : what makes the data the same for the checkpoint; without it the slices themselves do, which another processor
+        may have resampled to another last digit.
 
     Returns
     -------
@@ -237,8 +240,8 @@ def train(
     parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     kept, mark = None, ""
     if checkpoint_file and share.rank == 0:
-        begun = sorted((name, value.double().sum().item()) for name, value in (start or {}).items())
-        mark = checkpoint.fingerprint(settings, recipe, data_hash(slices), data_hash(validation), begun, bool(renew))
+        same = data or (data_hash(slices), data_hash(validation))
+        mark = checkpoint.fingerprint(settings, recipe, same, checkpoint.weights_hash(start or {}), bool(renew))
         kept = checkpoint.load(checkpoint_file, mark, torch.device("cpu"))
     kept = distributed.as_the_first_has_it(kept)
     first, best = 1, -1.0
@@ -253,11 +256,12 @@ def train(
             slices, blood, hardness = _drawn_from(renew(len(history)), settings)
         for row in history if share.rank == 0 else []:
             report(row)
+    weights, tracked, smoothed = list(network.parameters()), _floats(network), _floats(averaged)
+    network.train()
     running = torch.zeros((), device=device)
     watch = FiniteWatch(recipe.batch_size, device)
     since = 0
     for step in range(first, recipe.steps + 1):
-        network.train()
         # A GPU's sums may differ in the last bit from those of the next, and with them what is drawn.
         rows = distributed.of_the_first(_batch(slices, recipe, blood, hardness, random))
         own = rows[mine]
@@ -271,13 +275,13 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             distributed.average_gradients(network)
-            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            norm = torch.nn.utils.clip_grad_norm_(weights, 5.0)
             optimizer.step()
         schedule.step()
         # The memory grows with the steps: a short training would end on half its first weights. torch's AveragedModel
         # copies its own count of steps to the device at each of them, which a GPU has to wait for.
         decay = min(recipe.ema_decay, step / (9 + step)) if step > 1 else 0.0
-        torch._foreach_lerp_(_floats(averaged), _floats(network), 1 - decay)
+        torch._foreach_lerp_(smoothed, tracked, 1 - decay)
         if recipe.hard_share > 0:
             poorly = torch.zeros(len(rows), device=device)
             poorly[mine] = slice_loss(logits.detach(), labels)

@@ -14,7 +14,7 @@ from ich.model import Ensemble, Settings, choose_device, load_weights, save_weig
 from ich.stream import embedded_stream
 from ich.train import Recipe
 from ich.training_errors import in_memory
-from ich.training_slices import Seen, Slices, cases_hash, load_cases, load_slices
+from ich.training_slices import Slices, load_cases, load_slices
 
 USE = "research only; not a medical device"
 NOT_TESTED = "patients, scanners and hospitals other than those of its own study"
@@ -87,44 +87,44 @@ def keep(
     return settings
 
 
-def card_of(
-    cases: pd.DataFrame, base: Mapping[str, Seen], training: Slices, start: Start, recipe: Recipe, n_simulated: int
-) -> dict:
+def card_of(cases: pd.DataFrame, training: Slices, start: Start, recipe: Recipe, n_simulated: int) -> dict:
     """What settings.json says of a training on the split `cases` of a run, for `keep`.
 
     Parameters
     ----------
-    base : the cases as the network sees them. training : their slices and those of simulated cases beside them.
+    training : their slices and those of simulated cases beside them.
     """
     data = ", ".join(sorted(cases["source"].unique()))
     if n_simulated:
         data += f" and simulated cases beside it, {n_simulated} at a time"
     before = start.card.get("trained_on")
-    absent = train.absent_labels(training, start.settings)
-    if start.state is not None:  # the network knows them already, unless it did not meet them before either
-        absent = [label for label in absent if label in start.card.get("absent_labels", [])]
     return {
         "trained_on": f"{before}; then on {data}" if before else data,
         "not_tested": NOT_TESTED_SIMULATED if cases["simulated"].all() else NOT_TESTED,
         "simulated": bool(cases["simulated"].all()) and start.card.get("simulated", True),
-        "absent_labels": absent,
+        "absent_labels": train.absent_labels(training, start.settings),  # who met them before forgets them
         "recipe": vars(recipe),
         "started_from": start.card.get("sha256"),
-        "training_data_sha256": cases_hash(base),
+        "training_data_sha256": splits.fingerprint(cases),
     }
 
 
-def check_trained_on(card: dict, base: Mapping[str, Seen]) -> None:
+def data_of(cases: Mapping[str, pd.DataFrame], n_simulated: int) -> str:
+    """What makes the data of a training the same: its cases by split, and how many simulated ones are beside them."""
+    return " ".join([*(f"{name} {splits.fingerprint(part)}" for name, part in sorted(cases.items())), str(n_simulated)])
+
+
+def check_trained_on(card: dict, cases: pd.DataFrame) -> None:
     """Refuse a network trained on other cases than this run's training split: it may have seen the test cases.
 
     Raises
     ------
     ValueError
-        The pixels that it was trained on are others than those of the cases `base`.
+        The scans or masks that it was trained on are others than those of `cases`, rows of `ich.splits.open_split`.
     """
-    if card.get("training_data_sha256") != cases_hash(base):
+    if card.get("training_data_sha256") != splits.fingerprint(cases):
         raise ValueError(
-            "model/ was trained on other slices than this run's training split, so test cases may be among them: run "
+            "model/ was trained on other cases than this run's training split, so test cases may be among them: run "
             "`ich train` after 01_cohort has written this split, with the parameters of 02 that this run has"
         )
 
@@ -144,8 +144,8 @@ def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
     Raises
     ------
     ValueError
-        There is one run only or one twice, the networks see scans in different ways, or one was trained on a
-        validation case of the first run.
+        There is one run only or one twice, the networks see scans in different ways, or one was trained on a patient or
+        scan that the first run validates or tests on.
     """
     if len(runs) < 2:
         raise ValueError(f"{len(runs)} run was given: an ensemble takes two or more")
@@ -155,14 +155,19 @@ def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
     loaded = [load_weights(run / "model", where) for run in runs]
     settings = uncalibrated(loaded[0][1])
     cases = {name: splits.open_split(runs[0], name) for name in ("train", "validation")}
+    kept_apart = {"validates": cases["validation"], "tests": splits.open_split(runs[0], "test")}
     for run, (_, other, _) in zip(runs, loaded, strict=True):
         if uncalibrated(other) != settings:
             raise ValueError(f"{run.name}: its network has {other}, that of {runs[0].name} {settings}")
-        seen = set(splits.open_split(run, "train")["patient_id"]) & set(cases["validation"]["patient_id"])
-        if seen:
-            raise ValueError(
-                f"{run.name}: trained on {len(seen)} patients that {runs[0].name} validates on, such as {min(seen)}"
-            )
+        mine = splits.open_split(run, "train")
+        for use, held in kept_apart.items():
+            # Pixels too: where nobody states the patients, runs may number the same ones in different orders.
+            for column, what in (("patient_id", "patients"), ("content", "scans")):
+                seen = held["case_id"][held[column].isin(mine[column])]
+                if len(seen):
+                    raise ValueError(
+                        f"{run.name}: trained on {what} that {runs[0].name} {use} on, such as that of {seen.min()}"
+                    )
     settings = replace(settings, members=len(runs))
     network = Ensemble([network for network, _, _ in loaded]).eval()
     training, validation = (load_slices(part, runs[0], settings, where) for part in cases.values())
@@ -210,15 +215,17 @@ def train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd
         with embedded_stream(base, parameters["n_simulated"], settings, device, recipe.seed) as stream:
             training = stream(0)
             network, history = train.train(
-                training, validation, settings, recipe, report, checkpoint_file, start.state, stream.renew
-            )
+                training, validation, settings, recipe, report, checkpoint_file, start.state, stream.renew,
+                data_of(cases, parameters["n_simulated"]),
+            )  # fmt: skip
         if distributed.share().rank == 0:
             tables.write(history, run / "tables" / "training.csv")
-            card = card_of(cases["train"], base, training, start, recipe, parameters["n_simulated"])
+            card = card_of(cases["train"], training, start, recipe, parameters["n_simulated"])
             keep(network, settings, training, validation, history, run / "model", **card)
             for label in card["absent_labels"]:
                 warnings.warn(
-                    f"no training case is labeled {label}: the network cannot mark blood as {label}", stacklevel=2
+                    f"no training case is labeled {label}: the network does not learn, or forgets, to mark blood as it",
+                    stacklevel=2,
                 )
             checkpoint_file.unlink(missing_ok=True)
         distributed.wait()

@@ -17,6 +17,7 @@ from ich.hounsfield import AIR_HU
 from ich.model import Settings, crop, look_at, shows_head
 from ich.scan import Grid, check_same_grid, read_mask, read_scan
 from ich.slab import in_slabs
+from ich.tables import LABELS
 
 MOST_THREADS = 8  # that read scans: each of them computes with several of its own
 
@@ -54,6 +55,8 @@ class Slices:
     case_ids : the cases in order.
     device : where the network computes, which may not be where the slices lie.
     patients : whose each case is; None where every case is of another patient.
+    reference_ml : blood of each case in its mask as it is, where that was measured: small blood is less in network
+        pixels.
     """
 
     hu: torch.Tensor
@@ -64,6 +67,7 @@ class Slices:
     case_ids: tuple[str, ...]
     device: torch.device
     patients: tuple[str, ...] | None = None
+    reference_ml: tuple[float, ...] | None = None
 
     def hu_of(self, rows: torch.Tensor) -> torch.Tensor:
         """(B, 2 * neighbors + 1, H, W) float32 HU of slices (B,) and their neighbors, on `device`."""
@@ -92,15 +96,26 @@ def as_seen(hu: np.ndarray, labels: np.ndarray, grid: Grid, settings: Settings, 
     return Seen(small.cpu().numpy(), seen.cpu().numpy(), voxel_ml, neighbors.cpu().numpy())
 
 
-def _load_case(case_id: str, image: Path, mask: Path, settings: Settings) -> Seen:
+def _load_case(case_id: str, image: Path, mask: Path, stated: object, settings: Settings) -> Seen:
     scan = read_scan(image)
     labels, grid = read_mask(mask)
     check_same_grid(case_id, scan.grid, grid)
-    return as_seen(scan.hu, labels, scan.grid, settings)
+    return as_seen(scan.hu, of_type(labels, stated), scan.grid, settings)
+
+
+def of_type(labels: np.ndarray, stated: object) -> np.ndarray:
+    """A mask that knows one label alone, 1, takes it from the hemorrhage type that the cohort states of its case.
+
+    Where that is mixed, or not known, nothing says which of its blood is which, and it counts as parenchymal.
+    """
+    if stated in ("ventricular", "subarachnoid") and labels.max(initial=0) == 1:
+        return labels * np.uint8(LABELS[str(stated)])
+    return labels
 
 
 def load_cases(cases: pd.DataFrame, folder: Path, settings: Settings) -> dict[str, Seen]:
-    """Read the scans and masks of `cases` (columns case_id, image, reference_mask; paths from `folder`).
+    """Read the scans and masks of `cases` (columns case_id, image, reference_mask; paths from `folder`), whose binary
+    masks are of the type in the column hemorrhage_type, if there is one.
 
     Raises
     ------
@@ -114,9 +129,9 @@ def load_cases(cases: pd.DataFrame, folder: Path, settings: Settings) -> dict[st
     jobs = min(MOST_THREADS, joblib.effective_n_jobs(-1))
     loaded = joblib.Parallel(n_jobs=jobs, prefer="threads")(
         joblib.delayed(_load_case)(
-            str(row.case_id), folder / str(row.image), folder / str(row.reference_mask), settings
+            str(row.case_id), folder / str(row.image), folder / str(row.reference_mask), kind, settings
         )
-        for row in cases.itertuples()
+        for row, kind in zip(cases.itertuples(), cases.get("hemorrhage_type", [None] * len(cases)), strict=True)
     )
     if not any(bool((seen.labels > 0).any()) for seen in loaded):
         raise ValueError(
@@ -127,9 +142,13 @@ def load_cases(cases: pd.DataFrame, folder: Path, settings: Settings) -> dict[st
 
 
 def load_slices(cases: pd.DataFrame, folder: Path, settings: Settings, device: torch.device) -> Slices:
-    """The slices of `load_cases` on a device, and whose they are where `cases` has patient_id."""
+    """The slices of `load_cases` on a device, with what `cases` has of patient_id and reference_volume_ml."""
     slices = side_by_side(load_cases(cases, folder, settings), settings, device)
-    return replace(slices, patients=tuple(cases["patient_id"])) if "patient_id" in cases else slices
+    if "patient_id" in cases:
+        slices = replace(slices, patients=tuple(cases["patient_id"]))
+    return (
+        replace(slices, reference_ml=tuple(cases["reference_volume_ml"])) if "reference_volume_ml" in cases else slices
+    )
 
 
 def side_by_side(cases: Mapping[str, Seen], settings: Settings, device: torch.device) -> Slices:
@@ -169,15 +188,6 @@ def joined(
     else:
         parts = {name: part.to(device) for name, part in parts.items()}
     return Slices(**parts, case_ids=tuple(case_ids), device=device)
-
-
-def cases_hash(cases: Mapping[str, Seen]) -> str:
-    """SHA-256 of the pixels and labels of cases, that of `data_hash` of their slices."""
-    digest = hashlib.sha256()
-    for name in ("hu", "labels"):
-        for seen in cases.values():
-            digest.update(np.ascontiguousarray(getattr(seen, name)).data)
-    return digest.hexdigest()
 
 
 def data_hash(slices: Slices) -> str:

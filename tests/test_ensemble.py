@@ -91,5 +91,21 @@ def test_a_network_that_knows_a_validation_case_is_refused(runs, tmp_path):
     swapped = {"train": "validation", "validation": "train"}
     split["split"] = split["split"].replace(swapped)
     split.to_csv(path, index=False)
-    with pytest.raises(ValueError, match="other: trained on 2 patients that one validates on"):
+    with pytest.raises(ValueError, match="other: trained on patients that one validates on, such as that of phantom-"):
+        ensemble([runs[0], other], tmp_path / "model")
+
+
+def test_a_network_that_knows_a_test_scan_by_another_name_is_refused(runs, tmp_path):
+    """Nobody stated the patients, and the other run numbers the same scans in another order."""
+    other = shutil.copytree(runs[1], tmp_path / "other")
+    tested = splits.open_split(runs[0], "test").iloc[0]
+    path = other / "tables" / "cohort.csv"
+    cohort = pd.read_csv(path, dtype="str")
+    trained = splits.open_split(other, "train")["case_id"].iloc[0]
+    cohort.loc[cohort["case_id"] == tested["case_id"], "content"] = "0" * 64
+    cohort.loc[cohort["case_id"] == trained, "content"] = tested["content"]
+    cohort.to_csv(path, index=False)
+    with pytest.raises(
+        ValueError, match=f"other: trained on scans that one tests on, such as that of {tested['case_id']}"
+    ):
         ensemble([runs[0], other], tmp_path / "model")

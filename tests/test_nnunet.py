@@ -66,3 +66,19 @@ def test_nothing_is_written_over(run, tmp_path):
     nnunet.export(run, tmp_path / "raw")
     with pytest.raises(ValueError, match="is there already"):
         nnunet.export(run, tmp_path / "raw")
+
+
+def test_a_mask_whose_axes_run_the_other_way_labels_the_same_voxels(run, tmp_path):
+    """nnU-Net lays both arrays over each other as they are in their files."""
+    path = run / "data" / "masks" / "a.nii.gz"
+    stored = nib.load(path)
+    blood = np.asarray(stored.dataobj) == 1
+    nib.save(nib.as_closest_canonical(stored), path)
+    assert nib.aff2axcodes(nib.load(path).affine) != nib.aff2axcodes(stored.affine)
+    image = run / "data" / "images" / "a.nii.gz"
+    hu = np.where(blood, 65, 30).astype(np.int16)
+    nib.save(nib.Nifti1Image(hu, nib.load(image).affine), image)
+    folder = nnunet.export(run, tmp_path / "raw")
+    exported, labels = (nib.load(folder / name) for name in ("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"))
+    np.testing.assert_allclose(exported.affine, labels.affine)
+    assert set(exported.get_fdata()[np.asarray(labels.dataobj) == 1]) == {65}

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from ich import calibration, model, predict, train, training_slices
+from ich import calibration, model, predict, splits, train, training_slices
 from ich.scan import read_scan
+from ich.tables import LABELS
 from ich.trained import Start, begin, card_of, check_trained_on, keep
 from ich.training_errors import LAST_GOOD, BatchTooLarge, LossNotFinite, in_memory
 
@@ -43,6 +44,22 @@ def discs(tmp_path_factory):
         nibabel.save(nibabel.Nifti1Image(ball.astype(np.uint8), affine), folder / f"{number}_mask.nii.gz")
         rows.append({"case_id": str(number), "image": f"{number}.nii.gz", "reference_mask": f"{number}_mask.nii.gz"})
     return folder, pd.DataFrame(rows)
+
+
+def as_in_cohort(cases):
+    """With what the cohort table tells of a case."""
+    blood = {f"reference_{label}_ml": 0.0 for label in LABELS} | {"reference_parenchymal_ml": 2.0}
+    return cases.assign(hemorrhage_type="parenchymal", content=cases["case_id"], **blood)
+
+
+@pytest.mark.parametrize(
+    ("stated", "label"), [("ventricular", 2), ("subarachnoid", 3), ("parenchymal", 1), ("mixed", 1), (None, 1)]
+)
+def test_a_binary_mask_takes_its_type_from_the_cohort_table(discs, stated, label):
+    folder, cases = discs
+    seen = training_slices.load_cases(cases[:1].assign(hemorrhage_type=stated), folder, SETTINGS)["0"]
+    assert np.unique(seen.labels).tolist() == [0, label]
+    assert training_slices.of_type(np.array([0, 1, 2]), stated).tolist() == [0, 1, 2]  # labels say it themselves
 
 
 def test_slices_keep_the_volume_of_the_masks(discs):
@@ -190,7 +207,9 @@ def test_checkpoint_of_another_training_is_not_taken_up(discs, tmp_path):
     short = train.Recipe(steps=4, batch_size=4, validate_every=2)
     train.train(part, part, SETTINGS, short, checkpoint_file=kept)
     longer = train.Recipe(steps=6, batch_size=4, validate_every=2)
-    _, history = train.train(part, part, SETTINGS, longer, checkpoint_file=kept)
+    with pytest.warns(UserWarning, match=r"kept as checkpoint_of_another_training\.pt, and this training begins anew"):
+        _, history = train.train(part, part, SETTINGS, longer, checkpoint_file=kept)
+    assert (tmp_path / "checkpoint_of_another_training.pt").is_file()
     pd.testing.assert_frame_equal(history, train.train(part, part, SETTINGS, longer)[1])
 
 
@@ -339,32 +358,33 @@ def test_mask_on_another_grid_names_the_case(discs, tmp_path):
 
 
 def test_a_network_that_saw_other_cases_is_refused(discs):
-    folder, cases = discs
-    own, other = (training_slices.load_cases(rows, folder, SETTINGS) for rows in (cases[:2], cases[1:3]))
-    slices = training_slices.side_by_side(own, SETTINGS, CPU)
-    check_trained_on({"training_data_sha256": training_slices.data_hash(slices)}, own)
-    with pytest.raises(ValueError, match="trained on other slices than this run's training split"):
-        check_trained_on({"training_data_sha256": training_slices.cases_hash(other)}, own)
-    with pytest.raises(ValueError, match="trained on other slices"):
-        check_trained_on({}, own)
+    _, cases = discs
+    cases = as_in_cohort(cases)
+    check_trained_on({"training_data_sha256": splits.fingerprint(cases[:2])}, cases[:2])
+    changed = cases[:2].assign(reference_parenchymal_ml=[1.0, 2.5])
+    for others in (cases[1:3], changed, cases[:2].assign(hemorrhage_type="ventricular")):
+        with pytest.raises(ValueError, match="trained on other cases than this run's training split"):
+            check_trained_on({"training_data_sha256": splits.fingerprint(others)}, cases[:2])
+    with pytest.raises(ValueError, match="trained on other cases"):
+        check_trained_on({}, cases[:2])
 
 
 def test_card_says_what_a_network_was_trained_on_before_and_then(discs):
     folder, cases = discs
-    cases = cases[:2].assign(source="manifest own.csv", simulated=False)
+    cases = as_in_cohort(cases)[:2].assign(source="manifest own.csv", simulated=False)
     base = training_slices.load_cases(cases, folder, SETTINGS)
     slices = training_slices.side_by_side(base, SETTINGS, CPU)
     recipe = train.Recipe()
-    anew = card_of(cases, base, slices, Start(None, SETTINGS, {}), recipe, 0)
+    anew = card_of(cases, slices, Start(None, SETTINGS, {}), recipe, 0)
     assert anew["trained_on"] == "manifest own.csv"
     assert anew["absent_labels"] == ["ventricular", "subarachnoid"]
     assert not anew["simulated"]
-    before = {"trained_on": "simulated CT only", "simulated": True, "absent_labels": ["subarachnoid"], "sha256": "ab"}
-    further = card_of(cases, base, slices, Start({}, SETTINGS, before), recipe, 20)
+    before = {"trained_on": "simulated CT only", "simulated": True, "absent_labels": [], "sha256": "ab"}
+    further = card_of(cases, slices, Start({}, SETTINGS, before), recipe, 20)
     assert further["trained_on"].startswith("simulated CT only; then on manifest own.csv and simulated cases beside it")
-    assert further["absent_labels"] == ["subarachnoid"], "it met ventricular blood before"
+    assert further["absent_labels"] == ["ventricular", "subarachnoid"], "it met them before, and forgets them"
     assert further["started_from"] == "ab"
-    assert card_of(cases.assign(simulated=True), base, slices, Start({}, SETTINGS, before), recipe, 0)["simulated"]
+    assert card_of(cases.assign(simulated=True), slices, Start({}, SETTINGS, before), recipe, 0)["simulated"]
 
 
 def test_pixels_asked_for_beside_a_network_that_has_others_are_an_error(tmp_path):
@@ -372,3 +392,36 @@ def test_pixels_asked_for_beside_a_network_that_has_others_are_an_error(tmp_path
     assert begin(str(tmp_path), model.Settings()).settings == SETTINGS
     with pytest.raises(ValueError, match=r"pixel_mm=4 and network_size=48, asked for are 2 and 128: leave them out"):
         begin(str(tmp_path), model.Settings(pixel_mm=2.0))
+
+
+def test_a_checkpoint_knows_its_data_by_name_where_it_has_one(discs, tmp_path):
+    """Another processor may resample a pixel to another last digit: the training goes on nevertheless."""
+    folder, cases = discs
+    part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
+    recipe, kept = train.Recipe(steps=4, batch_size=4, validate_every=2), tmp_path / "checkpoint.pt"
+    train.train(part, part, SETTINGS, recipe, checkpoint_file=kept, data="these")
+    before = kept.read_bytes()
+    part.hu[0, 0, 0] += 1
+    rows = []
+    train.train(part, part, SETTINGS, recipe, rows.append, kept, data="these")
+    assert rows[0]["step"] == 2
+    assert kept.read_bytes() == before, "nothing was left to validate but the end"
+
+
+def test_a_network_takes_slices_that_its_levels_halve():
+    with pytest.raises(ValueError, match="network_size 100: wanted a multiple of 8, such as 96"):
+        model.Settings(size=100)
+
+
+def test_the_interval_of_the_volume_is_of_masks_as_they_are(discs):
+    """Twice the blood in the masks: references grow, and with them the factor of the interval."""
+    folder, cases = discs
+    network = model.build_network(SETTINGS).eval()
+    cases = cases.assign(patient_id=cases["case_id"])
+    factors = []
+    for ml in (None, 0.0, 500.0):
+        known = cases if ml is None else cases.assign(reference_volume_ml=ml)
+        part = training_slices.load_slices(known, folder, SETTINGS, CPU)
+        assert part.reference_ml == (None if ml is None else (ml,) * 8)
+        factors.append(calibration.calibrate(network, part, SETTINGS, level=0.5)[1]["factor"])
+    assert len(set(factors)) == 3
