@@ -165,7 +165,7 @@ def _along_regression(panel: Mapping) -> str:
     at = slope.at([volume for volume in QUOTED_AT_ML if slope.seen[0] <= volume <= slope.seen[1]])
     inside = (at["loa_lower_ci_low"] > -panel["margin_ml"]) & (at["loa_upper_ci_high"] < panel["margin_ml"])
     told = [
-        f"{verdict} at {' and '.join(f'{volume:g}' for volume in at.loc[which, 'volume'])} ml"
+        f"{verdict} at {_and([f'{volume:g}' for volume in at.loc[which, 'volume']])} ml"
         for which, verdict in ((inside, "lie inside"), (~inside, "reach beyond"))
         if which.any()
     ]
@@ -173,3 +173,8 @@ def _along_regression(panel: Mapping) -> str:
     return (
         f"{limits} {' and '.join(told)}" if told else "the limits of agreement follow the volume, none is quoted here"
     )
+
+
+def _and(words: Sequence[str]) -> str:
+    """Words as a list in a sentence."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

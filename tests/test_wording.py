@@ -134,3 +134,5 @@ def test_a_margin_is_held_against_limits_that_follow_the_volume():
     inside = at[["loa_lower_ci_low", "loa_upper_ci_high"]].abs().max(axis=1) < 5
     assert inside.tolist() == [True, False, False]
     assert "lie inside at 5 ml and reach beyond at 30 and 60 ml." in margin_said(found, "the network")
+    found["margin_ml"] = 0.1
+    assert "reach beyond at 5, 30 and 60 ml." in margin_said(found, "the network")
