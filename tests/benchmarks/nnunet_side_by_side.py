@@ -103,7 +103,7 @@ def train_ich(parts: dict[str, Slices], settings: model.Settings, budget_s: floa
         started = time.perf_counter()
         network, _ = train.train(parts["train"], parts["validation"], settings, recipe)
         trained = time.perf_counter() - started
-        if 0.88 * budget_s < trained <= budget_s or attempt == 3:
+        if 0.88 * budget_s < trained <= 1.05 * budget_s or attempt == 3:
             break
         steps = int(0.95 * budget_s * recipe.steps / trained)
         recipe = replace(recipe, steps=steps, validate_every=max(steps // 4, 1))
