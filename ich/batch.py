@@ -1,12 +1,13 @@
 """Many scans in one call: weights loaded once, a table of all, a failure stops nothing."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from ich.case_files import segment
-from ich.folders import files_below
+from ich.folders import UNREAD, files_below, hidden
 from ich.gpu import processes
 from ich.model import SHIPPED_WEIGHTS, choose_device
 from ich.nifti import is_nifti
@@ -22,9 +23,11 @@ COLUMNS = ["case", "volume_ml", "parenchymal_ml", "ventricular_ml", "subarachnoi
 
 
 def scans_in(path: Path) -> list[Path]:
-    """The scans that a path names: a file or a DICOM series itself, else the NIfTI files and subfolders of a folder.
+    """The scans that a path names: a file or a DICOM series itself, else the images and subfolders of a folder.
 
-    Files of other kinds, such as a DICOMDIR or a text, are passed over, and so is the mask of an earlier call.
+    NIfTI files count wherever below the folder they lie, and so do images of kinds that cannot be read, whose row of
+    the summary says so. Files that are no images, such as a DICOMDIR or a text, are passed over, and so are masks of
+    earlier calls.
 
     Raises
     ------
@@ -33,15 +36,13 @@ def scans_in(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     visible = sorted(each for each in path.iterdir() if not each.name.startswith("."))
-    files = [each for each in visible if (each.is_file() or each.is_symlink()) and is_nifti(each) and not each.is_dir()]
-    others = (each for each in visible if each.is_file() and each not in files)
+    images = [each for each in files_below(path) if _is_image(each) and not hidden(each.relative_to(path))]
+    others = (each for each in visible if each.is_file() and each not in images)
     if any(image.kind != DAMAGED for each in others for image in read_slices(each)):
-        return [*files, path]  # the images of a series lie here
-    if (path / "case.json").is_file():
-        files = [each for each in files if each.name != "mask.nii.gz"]
+        return [*images, path]  # the images of a series lie here
     folders = [each for each in visible if each.is_dir()]
-    if files:
-        return [*files, *(each for each in folders if _holds_scan(each))]
+    if images:
+        return [*images, *(each for each in folders if _holds_scan(each))]
     if len(folders) < 2:
         return [path]
     found = find_series(path)
@@ -49,6 +50,13 @@ def scans_in(path: Path) -> list[Path]:
     if sum(part.kept for part in found) < 2 and len(patients) < 2:
         return [path]  # one patient's export: scout, summary and one series
     return folders
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file is named as an image of volumes, and is not the mask that a case has beside its case.json."""
+    if path.name == "mask.nii.gz" and path.with_name("case.json").is_file():
+        return False
+    return is_nifti(path) or path.suffix.lower() in UNREAD
 
 
 def _holds_scan(folder: Path) -> bool:
@@ -70,8 +78,8 @@ def segment_all(
     Parameters
     ----------
     jobs : processes, each with the network; `ich.gpu.processes` says how many share a GPU.
-    resume : take up what an interrupted call with the same scans has done, after checking each mask's SHA-256; without
-        it these scans are done again.
+    resume : take up what an interrupted call with the same scans and weights has done, after checking each mask's
+        SHA-256 and that no file of its scan is newer; without it these scans are done again.
 
     Returns
     -------
@@ -81,11 +89,11 @@ def segment_all(
     ------
     ValueError : the folder holds results of other scans.
     """
-    ready(weights, device)  # weights that cannot be used are no fault of a scan
+    card = ready(weights, device).card  # weights that cannot be used are no fault of a scan
     names = [f"case-{number:03d}" for number in range(1, len(scans) + 1)]
     key = pd.DataFrame({"case": names, "scan": [str(scan) for scan in scans]})
     _check_folder(out, key)
-    rows = _done_before(out, key) if resume else {}
+    rows = _done_before(out, key, card["sha256"]) if resume else {}
     write_plain(key, out / "key.csv")
     left = [number for number in range(len(scans)) if number not in rows]
 
@@ -102,15 +110,24 @@ def segment_all(
 
 def _check_folder(out: Path, key: pd.DataFrame) -> None:
     """Refuse a folder of other scans: case-001 of one patient would stand beside what is left of another's."""
-    if (out / "key.csv").is_file() and not pd.read_csv(out / "key.csv", dtype=str).equals(key):
-        raise ValueError(f"{out}: key.csv lists other scans than these: choose another folder")
+    if (out / "key.csv").is_file():
+        if not pd.read_csv(out / "key.csv", dtype=str).equals(key):
+            raise ValueError(f"{out}: key.csv lists other scans than these: choose another folder")
+    elif (out / "summary.csv").exists():
+        raise ValueError(f"{out}: holds a summary.csv that is not of these scans: choose another folder")
 
 
-def _done_before(out: Path, key: pd.DataFrame) -> dict[int, dict]:
+def _done_before(out: Path, key: pd.DataFrame, weights_sha256: str) -> dict[int, dict]:
     """Rows of an interrupted call whose masks are still what they were, by number."""
-    if not (out / "summary.csv").is_file():
+    path = out / "summary.csv"
+    if not path.is_file():
         return {}
-    summary = pd.read_csv(out / "summary.csv", dtype={"case": str, "mask_sha256": str, "reason": str})
+    try:
+        summary = pd.read_csv(path, dtype={"case": str, "mask_sha256": str, "reason": str})
+    except ValueError as error:
+        raise ValueError(f"{path}: not a table ({error}): remove it, or leave out --resume") from error
+    if list(summary) != COLUMNS:
+        raise ValueError(f"{path}: its columns are not those that were written: remove it, or leave out --resume")
     place = {name: number for number, name in enumerate(key["case"])}
     return {
         place[row["case"]]: row
@@ -118,7 +135,23 @@ def _done_before(out: Path, key: pd.DataFrame) -> dict[int, dict]:
         if isinstance(row["mask_sha256"], str)
         and (mask := out / row["case"] / "mask.nii.gz").is_file()
         and file_hash(mask) == row["mask_sha256"]
+        and _made_with(mask, weights_sha256)
+        and not _newer(Path(key["scan"][place[row["case"]]]), mask)
     }
+
+
+def _made_with(mask: Path, weights_sha256: str) -> bool:
+    """Whether case.json beside a mask names these weights."""
+    try:
+        return json.loads(mask.with_name("case.json").read_text())["weights"]["sha256"] == weights_sha256
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _newer(scan: Path, mask: Path) -> bool:
+    """Whether a file of the scan has changed since its mask was written."""
+    files = files_below(scan) if scan.is_dir() else [scan]
+    return any(each.exists() and each.stat().st_mtime > mask.stat().st_mtime for each in files)
 
 
 def _segment(scan: Path, out: Path, name: str, weights: Path, device: str) -> dict:

@@ -305,6 +305,8 @@ def _agree(options: argparse.Namespace) -> int:
     from ich.given import read_given
 
     table = read_given(options.table, numbers=True)
+    if "case_id" not in table:  # as a spreadsheet counts them
+        table = table.assign(case_id=[f"row {number}" for number in range(2, len(table) + 2)])
     patient = "patient_id" if "patient_id" in table else None
     result = panel(table, options.method, options.reference, patient=patient)
     for column in (options.method, options.reference):

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -12,9 +12,11 @@ from textwrap import shorten
 import numpy as np
 import pandas as pd
 
+from ich.folders import UNREAD, files_below, hidden
 from ich.given import case_table, own_patients
 from ich.grid import Grid, as_acquired
 from ich.layouts import NO_IMAGE, NO_MASK, nifti_files, stem
+from ich.nifti import is_nifti
 from ich.parallel import each
 from ich.quality import EXCLUDING, check_quality
 from ich.scan import ScanError, check_same_grid, read_mask, read_scan, write_mask
@@ -37,7 +39,7 @@ def from_folders(masks: Path, images: Path | None, run_dir: Path, about: Path | 
     A scan is `<case>.nii.gz`, `<case>_0000.nii.gz` (nnU-Net) or a DICOM folder `<case>`. A table `about`,
     or else `scans.csv` beside the masks (case_id or scan_id, patient_id, optionally hemorrhage_type and scan_date),
     tells whose scan each is; without it every scan counts as its own patient. A scan or a row of the table without a
-    mask has that as its `reason`.
+    mask has that as its `reason`, and so has a mask of another kind or in a subfolder.
 
     Raises
     ------
@@ -49,7 +51,8 @@ def from_folders(masks: Path, images: Path | None, run_dir: Path, about: Path | 
     if not files:
         raise ValueError(f"{masks.name}: no .nii or .nii.gz mask in this folder")
     scans = {} if images is None else _scans(images, files, masks)
-    rows = pd.DataFrame({"case_id": list(files | scans)})
+    unread = _unread(masks, images, files)
+    rows = pd.DataFrame({"case_id": list(files | scans | unread)})
     check_ids(rows["case_id"], masks.name)
     found = {"reference_mask": files} if images is None else {"reference_mask": files, "image": scans}
     for column, paths in found.items():
@@ -60,7 +63,10 @@ def from_folders(masks: Path, images: Path | None, run_dir: Path, about: Path | 
         rows = _join_listed(rows, listed)
     else:
         rows["patient_id"] = rows["case_id"]
-    rows["reason"] = [None if isinstance(mask, str) else NO_MASK for mask in rows["reference_mask"]]
+    rows["reason"] = [
+        None if isinstance(mask, str) else unread.get(case_id, NO_MASK)
+        for case_id, mask in zip(rows["case_id"], rows["reference_mask"], strict=True)
+    ]
     return rows.assign(source=f"folder {masks.name}", simulated=False)
 
 
@@ -96,6 +102,21 @@ def path_from_run(path: Path, run_dir: Path) -> str:
     """Path as tables hold it, from the run folder: a report must not tell where on a machine the data lay."""
     # realpath, as Path.resolve fails on links that lead in a circle
     return os.path.relpath(os.path.realpath(path), os.path.realpath(run_dir))
+
+
+def _unread(masks: Path, images: Path | None, files: Mapping[str, Path]) -> dict[str, str]:
+    """Files beside and below the masks that look like masks and are not read, by case id, with the reason."""
+    found = {}
+    for path in files_below(masks):
+        place, case_id = path.relative_to(masks), path.name.partition(".")[0]
+        if hidden(place) or case_id in files or (images is not None and path.is_relative_to(images)):
+            continue
+        if path.suffix.lower() in (*UNREAD, ".dcm"):
+            found[case_id] = f"a {path.suffix} file is not read as a mask here: wanted NIfTI"
+            found[case_id] += " (`ich cohort dicom` reads DICOM)" if path.suffix.lower() == ".dcm" else ""
+        elif is_nifti(path) and len(place.parts) > 1:
+            found[case_id] = "the mask lies in a subfolder: wanted all masks in one folder"
+    return found
 
 
 def _scans(images: Path, cases: Iterable[str], masks: Path) -> dict[str, Path]:
@@ -212,10 +233,22 @@ def _check_case(case: dict, run_dir: Path, need_image: bool, excluding: tuple[st
             if stops:
                 return _Checked(row, "; ".join(stops))
     except (ScanError, OSError) as error:
-        return _Checked(row, _without_folder(str(error), run_dir))
+        return _Checked(row, _without_folder(_without_names(str(error), case, run_dir), run_dir))
     if row["reference_volume_ml"] == 0:
         return _Checked(row, "the reference mask is empty")
     return _Checked(row, None)
+
+
+def _without_names(message: str, case: dict, run_dir: Path) -> str:
+    """The message with what each file is in place of its path, which may name a patient."""
+    roles = (("reference_mask", "the mask"), ("image", "the scan"))
+    files = {word: run_dir / case[column] for column, word in roles if isinstance(case.get(column), str)}
+    for word, path in files.items():
+        for form in (path.resolve(), path, os.path.relpath(path, run_dir)):
+            message = message.replace(str(form), word)
+    for word, path in files.items():  # names last: a scan and its mask may share one
+        message = message.replace(path.name, word) if "." in path.name else message
+    return message
 
 
 def _without_folder(message: str, run_dir: Path) -> str:

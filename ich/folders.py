@@ -3,6 +3,13 @@
 import os
 from pathlib import Path
 
+UNREAD = (".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")  # images of volumes that are to be converted first
+
+
+def hidden(path: Path) -> bool:
+    """Whether a name on the way to a file begins with a dot."""
+    return any(part.startswith(".") for part in path.parts)
+
 
 def files_below(folder: Path) -> list[Path]:
     """Files in a folder and its subfolders, sorted, hidden ones too.

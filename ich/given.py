@@ -39,7 +39,11 @@ def read_given(path: Path, *, numbers: bool = False) -> pd.DataFrame:
         raise ValueError(f"{path.name}: not a table ({' '.join(str(error).split())})") from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows
         raise ValueError(f"{path.name}: not a table (a row has more cells than the first line has columns)")
-    headings = pd.Series(next(csv.reader(io.StringIO(text), delimiter=delimiter), []), dtype=str).str.strip()
+    try:
+        headings = pd.Series(next(csv.reader(io.StringIO(text, newline=None), delimiter=delimiter), []), dtype=str)
+    except csv.Error as error:
+        raise ValueError(f"{path.name}: not a table ({error})") from error
+    headings = headings.str.strip()
     if (double := headings[headings.duplicated() & (headings != "")]).size:
         raise ValueError(f"{path.name}: column {double.iloc[0]!r} stands twice, wanted each once")
     table.columns = table.columns.str.strip()

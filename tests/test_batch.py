@@ -1,7 +1,9 @@
 """A folder of scans in one call; DICOM out; an earlier scan."""
 
 import json
+import os
 import shutil
+import time
 from dataclasses import replace
 
 import nibabel
@@ -281,3 +283,68 @@ def test_a_broken_device_is_no_fault_of_a_scan(scans, weights, tmp_path, monkeyp
     main([*given, "--resume"])
     done = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert done["volume_ml"].notna().tolist() == [True, True, False]  # the third scan is damaged
+
+
+def nifti(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(head(), np.diag([-2.0, -2.0, 5.0, 1.0])), path)
+    return path
+
+
+def test_scans_are_found_wherever_below_the_folder_they_lie(tmp_path):
+    root = tmp_path / "all"
+    write_ct(root / "p0", np.arange(10) * 5.0, hu=head(), PixelSpacing=[2.0, 2.0])
+    deep, flat = nifti(root / "p1" / "study" / "ct.nii.gz"), nifti(root / "p2.nii.gz")
+    other = root / "p3" / "ct.nrrd"
+    other.parent.mkdir()
+    other.write_bytes(b"NRRD0004")
+    nifti(root / ".trash" / "old.nii.gz")
+    assert scans_in(root) == [deep, flat, other, root / "p0"]
+    flat.unlink()
+    assert scans_in(root) == [deep, other, root / "p0"]
+
+
+def test_a_file_of_a_kind_that_is_not_read_is_a_scan_that_fails(weights, tmp_path):
+    nifti(tmp_path / "scans" / "a.nii.gz")
+    (tmp_path / "scans" / "b.nrrd").write_bytes(b"NRRD0004")
+    found = segment_all(scans_in(tmp_path / "scans"), tmp_path / "out", weights)
+    assert found["reason"].isna().tolist() == [True, False]
+
+
+def test_resume_does_again_what_other_weights_or_another_scan_made(weights, tmp_path):
+    scans = [nifti(tmp_path / "scans" / f"{name}.nii.gz") for name in "ab"]
+    out = tmp_path / "out"
+    segment_all(scans, out, weights)
+    made = [(out / name / "case.json").stat().st_mtime_ns for name in ("case-001", "case-002")]
+
+    def again(by=weights):
+        segment_all(scans, out, by, resume=True)
+        return [(out / name / "case.json").stat().st_mtime_ns for name in ("case-001", "case-002")]
+
+    assert again() == made
+    os.utime(scans[1], (time.time() + 5,) * 2)
+    second = again()
+    assert second[0] == made[0]
+    assert second[1] > made[1]
+    os.utime(scans[1], (time.time() - 5,) * 2)
+    others = shutil.copytree(weights, tmp_path / "others")
+    network, settings, card = model.load_weights(weights, torch.device("cpu"))
+    last = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+    last.bias.data[1] = 2.0
+    known = ("trained_on", "simulated", "best_step", "use", "volume_calibration")
+    model.save_weights(network, settings, others, **{name: card[name] for name in known})
+    assert all(new > old for new, old in zip(again(others), second, strict=True))
+
+
+@pytest.mark.parametrize("text", ["", "case;volume_ml\ncase-001;3,4\n"])
+def test_a_summary_that_was_saved_otherwise_is_said_to_be(weights, tmp_path, text):
+    scans, out = [nifti(tmp_path / "scans" / f"{name}.nii.gz") for name in "ab"], tmp_path / "out"
+    out.mkdir()
+    (out / "summary.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"holds a summary\.csv that is not of these scans"):
+        segment_all(scans, out, weights)
+    (out / "summary.csv").unlink()
+    segment_all(scans, out, weights)
+    (out / "summary.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"summary.csv: .*remove it, or leave out --resume"):
+        segment_all(scans, out, weights, resume=True)

@@ -46,7 +46,7 @@ def test_one_bad_scan_becomes_a_named_exclusion(folders):
     assert "(32, 40, 8)" in reasons["shape"]
     assert "(40, 40, 8)" in reasons["shape"]
     assert reasons["empty"] == "the reference mask is empty"
-    assert "corrupt.nii.gz" in reasons["corrupt"]
+    assert reasons["corrupt"].startswith("the scan: truncated")
     assert str(run) not in reasons["corrupt"]
     assert "no scan was found" in reasons["noimage"]
     assert set(cohort.exclusions(table)["case_id"]) == {"shape", "empty", "corrupt", "noimage"}
@@ -228,3 +228,28 @@ def test_a_reason_with_other_numbers_is_one_reason_in_the_flow():
     table = pd.DataFrame({"included": [False, False, False, True], "reason": reasons})
     stages = cohort.flow(table, pd.DataFrame({"split": ["test"]}))
     assert stages["excluded"].iloc[0] == "2 excluded: mask of … < … slices\n1 excluded: no image"
+
+
+def test_masks_of_other_kinds_and_in_subfolders_are_cases_that_are_left_out(folders):
+    masks, *_ = folders
+    (masks / "m8.seg.nrrd").write_bytes(b"NRRD0004")
+    (masks / "m9.dcm").write_bytes(b"")
+    (masks / "more").mkdir()
+    write_nifti(masks / "more" / "m10.nii.gz", ball())
+    found = cohort.from_folders(masks, None, masks.parent).set_index("case_id")["reason"]
+    assert "a .nrrd file is not read as a mask" in found["m8"]
+    assert "`ich cohort dicom` reads DICOM" in found["m9"]
+    assert "lies in a subfolder" in found["m10"]
+
+
+def test_a_reason_does_not_tell_the_name_of_a_file(tmp_path):
+    """Case ids of a manifest are pseudonyms, names of its files need not be."""
+    given = tmp_path / "Süd"
+    write_nifti(given / "Müller_Jörg.nii.gz", ball(value=5))
+    (given / "cases.csv").write_text("case_id,reference_mask\nc1,Müller_Jörg.nii.gz\nc2,Meier.nii.gz\n")
+    run = tmp_path / "run"
+    run.mkdir()
+    table = cohort.build(cohort.from_manifest(given / "cases.csv", run), run, False, 1)
+    reasons = " ".join(table["reason"])
+    assert "the mask: " in reasons
+    assert not any(name in reasons for name in ("Müller", "Meier", "Süd"))

@@ -114,3 +114,15 @@ def test_a_list_of_scans_gives_its_note_too(tmp_path):
     found = find_cases("folders", tmp_path)
     assert found.cases["patient_id"].tolist() == ["a", "p"]
     assert found.notes == ("1 cases have no patient_id: each counts as a patient of its own",)
+
+
+def test_rows_of_a_table_without_case_ids_are_counted_as_a_spreadsheet_does(tmp_path, capsys):
+    path = listing(tmp_path, "a,b\n1,2\n3,4\n5,7 ml\n8,9\n")
+    assert main(["agree", str(path), "--reference", "a", "--method", "b", "--out", str(tmp_path / "x.json")]) == 2
+    assert "b: case row 4 is the text '7 ml'" in capsys.readouterr().err
+
+
+def test_a_table_whose_lines_end_as_on_an_old_macintosh_is_read(tmp_path):
+    path = listing(tmp_path, volumes(",", "."))
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r"))
+    assert read_given(path, numbers=True)["b"].tolist() == [2.5, 5.25, 11.5, 33]
