@@ -447,7 +447,10 @@ def _list(options: argparse.Namespace) -> int:
         print(f"  {profile.name:12} {profile.title}: {', '.join(profile.notebooks)}")
     print("runs")
     for path in sorted(options.reports.glob("*/settings.yaml")):
-        print(describe(path.parent))
+        try:
+            print(describe(path.parent))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # a table saved by another program
+            print(f"  {path.parent.name}: cannot be told ({type(error).__name__}: {error})")
     return 0
 
 

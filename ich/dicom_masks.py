@@ -244,12 +244,12 @@ def _kinds(
         notes.append(f'the only segment, "{unclear[0].name}", does not say what it is: counted as parenchymal')
     elif unclear:
         raise ScanError(
-            f"{path}: segments {_listed(regions)} found, of which {_listed(unclear)} cannot be told by name; wanted a "
-            f"label_map such as {{{unclear[0].name!r}: 1}}, with 0, 1, 2, 3 or one of {', '.join(KINDS)}"
+            f"{path}: segments {_listed(regions)} found, of which {_listed(unclear)} cannot be told by name; wanted "
+            f"names that hold one of {', '.join(KINDS)}, or, in Python, a label_map such as {{{unclear[0].name!r}: 1}}"
         )
     ignored = [r for r in regions if kinds[r.number] == IGNORE]
     if len(ignored) == len(regions):
-        raise ScanError(f"{path}: found segments {_listed(regions)}; wanted one of blood, or a label_map that names it")
+        raise ScanError(f"{path}: found segments {_listed(regions)}; wanted one of blood, or, in Python, a label_map")
     if ignored:
         notes.append(f"no blood, ignored: {_listed(ignored)}")
     return kinds, notes

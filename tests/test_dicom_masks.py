@@ -148,7 +148,7 @@ def test_unknown_names_want_a_label_map(tmp_path):
     series = write_ct(tmp_path / "ct")
     masks = dict(zip(("lesion a", "lesion b"), two_bleeds(16).values(), strict=True))
     path = write_seg(tmp_path / "seg.dcm", series, masks)
-    with pytest.raises(ScanError, match='"lesion a", "lesion b" cannot be told by name; wanted a label_map'):
+    with pytest.raises(ScanError, match='"lesion a", "lesion b" cannot be told by name; wanted names that hold one of'):
         read_dicom_mask(path, series)
     mask = read_dicom_mask(path, series, {"Lesion A": 3, "lesion b": "extra_axial"})
     assert np.array_equal(mask.labels == 3, as_ijk(masks["lesion a"]))

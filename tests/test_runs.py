@@ -74,3 +74,14 @@ def test_open_wants_a_finished_report(tmp_path, monkeypatch, capsys):
     page.write_text("<p>done</p>")
     assert main(["open", "mine", "--reports", str(tmp_path)]) == 0
     assert shown == [page.resolve().as_uri()]
+
+
+def test_a_damaged_run_does_not_hide_the_others(run, tmp_path, capsys):
+    (run / "tables" / "splits.csv").write_text("case_id;split\na;train\n")  # as some spreadsheets save it
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "settings.yaml").write_text((run / "settings.yaml").read_text())
+    assert main(["list", "--reports", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "mine: cannot be told (KeyError: 'split')" in said
+    assert "other: A study, unfinished" in said
