@@ -60,7 +60,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _holds_scan(folder: Path) -> bool:
-    return any(True for path in files_below(folder) for _ in read_slices(path))
+    return any(True for path in files_below(folder) if not _is_image(path) for _ in read_slices(path))
 
 
 def segment_all(

@@ -9,6 +9,7 @@ from ich.case import Case, analyze
 from ich.case_page import case_page
 from ich.dicom_report import write_dicom_report
 from ich.dicom_seg import write_dicom_seg
+from ich.folders import real_path
 from ich.model import SHIPPED_WEIGHTS
 from ich.predict import Prediction, Weights
 from ich.scan import ScanError, write_mask
@@ -68,7 +69,7 @@ def _write_content(found: Case, out: Path) -> None:
 def _clear(out: Path, scan_path: Path) -> None:
     left = [out / name for name in FILES if (out / name).exists()]
     own = (out / "case.json").is_file()
-    if left and (not own or any(path.resolve() == scan_path.resolve() for path in left)):
+    if left and (not own or any(real_path(path) == real_path(scan_path) for path in left)):
         raise FileExistsError(
             f"{left[0]} would be overwritten and is not what `ich segment` wrote there: choose another folder"
         )

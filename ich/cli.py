@@ -349,6 +349,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _segment(options: argparse.Namespace) -> int:
     from ich.batch import scans_in, segment_all
     from ich.case_files import segment
+    from ich.folders import real_path
     from ich.model import SHIPPED_WEIGHTS
     from ich.remote import local
 
@@ -356,7 +357,7 @@ def _segment(options: argparse.Namespace) -> int:
     if not all(options.scan):
         raise ValueError("an empty text stands for a scan: wanted a file or folder")
     scans = [scan for path in options.scan for scan in scans_in(local(path))]
-    inside = [scan for scan in scans if options.out.resolve() not in (scan.resolve(), *scan.resolve().parents)]
+    inside = [scan for scan in scans if not real_path(scan).is_relative_to(real_path(options.out))]
     scans = inside or scans  # what an earlier call has written there is no scan
     if len(scans) > 1:
         if options.earlier:

@@ -12,7 +12,7 @@ from textwrap import shorten
 import numpy as np
 import pandas as pd
 
-from ich.folders import UNREAD, files_below, hidden
+from ich.folders import UNREAD, files_below, hidden, real_path
 from ich.given import case_table, own_patients
 from ich.grid import Grid, as_acquired
 from ich.layouts import NO_IMAGE, NO_MASK, nifti_files, stem
@@ -244,7 +244,7 @@ def _without_names(message: str, case: dict, run_dir: Path) -> str:
     roles = (("reference_mask", "the mask"), ("image", "the scan"))
     files = {word: run_dir / case[column] for column, word in roles if isinstance(case.get(column), str)}
     for word, path in files.items():
-        for form in (path.resolve(), path, os.path.relpath(path, run_dir)):
+        for form in (real_path(path), path, os.path.relpath(path, run_dir)):
             message = message.replace(str(form), word)
     for word, path in files.items():  # names last: a scan and its mask may share one
         message = message.replace(path.name, word) if "." in path.name else message
@@ -253,7 +253,7 @@ def _without_names(message: str, case: dict, run_dir: Path) -> str:
 
 def _without_folder(message: str, run_dir: Path) -> str:
     """The message without the folders of this machine."""
-    for folder in (run_dir.resolve(), run_dir):
+    for folder in (real_path(run_dir), run_dir):
         message = message.replace(f"{folder}{os.sep}", "")
     return message
 

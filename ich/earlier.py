@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pydicom
 
+from ich.folders import real_path
 from ich.grid import ScanError
 from ich.series import choose_series
 
@@ -18,7 +19,7 @@ def doubts(scan: Path, earlier: Path, series: str | None = None, earlier_series:
     ----------
     series : name of the scan's series, as `ich.series.choose_series` takes it.
     """
-    if scan.resolve() == earlier.resolve():
+    if real_path(scan) == real_path(earlier):
         return ["The scan and the earlier scan are the same."]
     now, before = _header(scan, series), _header(earlier, earlier_series)
     found = []

@@ -11,6 +11,11 @@ def hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
+def real_path(path: Path) -> Path:
+    """The absolute path, links followed; of links that lead in a circle, as far as they can be."""
+    return Path(os.path.realpath(path))  # Path.resolve raises there before Python 3.13
+
+
 def files_below(folder: Path) -> list[Path]:
     """Files in a folder and its subfolders, sorted, hidden ones too.
 

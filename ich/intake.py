@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ich.dicom_masks import is_dicom_mask, read_dicom_mask
+from ich.folders import real_path
 from ich.nifti import read_values
 from ich.parallel import each
 from ich.pseudonyms import days_shifted, pseudonym, study_salt
@@ -148,7 +149,7 @@ def _link(target: Path, link: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     try:
-        link.symlink_to(target.resolve())
+        link.symlink_to(real_path(target))
     except OSError:
         shutil.copy2(target, link)  # file systems without links
 

@@ -14,7 +14,7 @@ import pandas as pd
 from ich import datasets, layouts
 from ich.cohort import from_folders, from_manifest
 from ich.dicom_tree import chosen_series, dicom_tree, files_of
-from ich.folders import files_below
+from ich.folders import files_below, real_path
 from ich.layouts import TABLE, Layout, age_of, case_row, date_of, hidden, sex_of
 
 COLUMNS = [
@@ -99,7 +99,7 @@ def find_cases(kind: str, root: Path) -> Found:
 def _left_out(layout: Layout, root: Path) -> pd.DataFrame:
     """Every file below `root` that no case uses, with the reason; of a manifest, the files beside those it names."""
     named = {Path(row[name]) for row in layout.rows for name in ("image", "reference_mask", "second_mask") if row[name]}
-    used = {path.resolve() for path in (*named, *layout.used)}
+    used = {real_path(path) for path in (*named, *layout.used)}
     base = root if root.is_dir() else root.parent
     paths = set(files_below(base)) if root.is_dir() else {root}
     if not root.is_dir():
@@ -107,7 +107,7 @@ def _left_out(layout: Layout, root: Path) -> pd.DataFrame:
         paths |= {path for folder in folders for path in folder.iterdir()}
     rows = []
     for path in sorted(paths):
-        if (path.is_file() or path.is_symlink()) and path.resolve() not in used:
+        if (path.is_file() or path.is_symlink()) and real_path(path) not in used:
             system = "hidden file of the operating system" if hidden(path, base) else None
             reason = system or layout.reasons.get(path, OTHER_FILE)
             rows.append({"file": path.relative_to(base).as_posix(), "reason": reason})

@@ -19,6 +19,7 @@ import torch
 from made_dicom import image, write_series
 
 from ich import checkpoint, cohort, nifti, study, tables
+from ich.cli import main
 from ich.dicom import read_dicom_scan
 from ich.html import notebook_html
 from ich.model import load_weights
@@ -121,6 +122,21 @@ def test_links_that_lead_in_a_circle(tmp_path):
     assert not built["included"].any()
     found = find_cases("manifest", tmp_path / "cases.csv")
     assert found.cases["reason"].tolist() == ["the reference mask that is named is not there"]
+
+
+def test_scans_whose_links_lead_in_a_circle(tmp_path, capsys):
+    folder = tmp_path / "nnunet"
+    for place in ("imagesTr", "labelsTr"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "a.nii.gz").symlink_to("b.nii.gz")
+        (folder / place / "b.nii.gz").symlink_to("a.nii.gz")
+    assert main(["segment", str(folder), "--out", str(tmp_path / "out"), "--jobs", "1"]) == 1
+    assert capsys.readouterr().out.startswith("0 of 4 scans")
+    (folder / "dataset.json").write_text(
+        '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "hemorrhage": 1}, "file_ending": ".nii.gz"}'
+    )
+    found = find_cases("nnunet", folder)
+    assert (len(found.cases), found.left_out["file"].tolist()) == (2, ["dataset.json"])
 
 
 @pytest.mark.parametrize(
