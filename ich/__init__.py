@@ -86,6 +86,7 @@ Modules, each importing only from those before it:
 - calibration: what probabilities are worth, intervals of volumes
 - novelty: how unlike the training scans
 - stream: simulated cases without end
+- seen: which scans a network knows
 - trained: a network to its model folder
 - growth: change between two scans
 - earlier: whether an earlier scan can be one

@@ -30,11 +30,14 @@ CELL_FILE = re.compile(r"\S*ipykernel_\d+/\d+\.py")  # file of a cell, as warnin
 LONGEST_SOCKET_FOLDER = 80  # the system allows a socket about 100 characters
 MACHINE_METADATA = ("papermill", "widgets", "execution")
 LAST_LINES = 12  # of an error, in the message
+PACKAGE = Path(__file__).parent
+FRAME = re.compile(r"^File (.+?):\d+", re.MULTILINE)  # of IPython's tracebacks
+ARROW = re.compile(r"^-+> +\d+ +(.*)", re.MULTILINE)
 STDERR = "stderr"
 
 
 class NotebookFailed(RuntimeError):
-    """A notebook stopped; the message names it, the cell and the last lines of the error.
+    """A notebook stopped; the message names it, the cell and the error, with its last lines where it was not foreseen.
 
     `reason` is the error alone.
     """
@@ -237,7 +240,9 @@ def execute(
             )
         except PapermillExecutionError as error:
             trace = ANSI.sub("", "\n".join(error.traceback))
-            reason = f"{error.ename}: {ANSI.sub('', error.evalue)}\n{_last_lines(trace)}"
+            reason = f"{error.ename}: {ANSI.sub('', error.evalue)}"
+            if not _says_all(trace):
+                reason += f"\n{_last_lines(trace)}"
         except DeadKernelError:
             said = _last_lines(Path(folder, STDERR).read_text(errors="replace"))
             reason = f"the kernel died; out of memory is the usual cause\n{said}".rstrip()
@@ -259,6 +264,12 @@ def execute(
         f"notebook up to there: {target}",
         reason.strip(),
     )
+
+
+def _says_all(trace: str) -> bool:
+    """Whether the package raised an error on purpose: its message is for the reader, where it was raised is not."""
+    files, lines = FRAME.findall(trace), ARROW.findall(trace)
+    return bool(files and lines) and Path(files[-1]).parent == PACKAGE and lines[-1].startswith("raise ")
 
 
 def _last_lines(text: str) -> str:

@@ -11,6 +11,7 @@ import torch
 from ich import distributed, novelty, splits, tables, train
 from ich.calibration import AT_ONCE, calibrate, uncalibrated
 from ich.model import Ensemble, Settings, choose_device, load_weights, save_weights
+from ich.seen import check_unseen, scans_seen
 from ich.stream import embedded_stream
 from ich.train import Recipe
 from ich.training_errors import in_memory
@@ -30,13 +31,14 @@ class Start:
     card: dict
 
 
-def begin(start_from: str, settings: Settings) -> Start:
+def begin(start_from: str, settings: Settings, run: Path) -> Start:
     """The network of a model folder, with its own settings; one of the given settings where none is named.
 
     Raises
     ------
     ValueError
-        Pixels were asked for that are neither the usual ones nor those of the network.
+        Pixels were asked for that are neither the usual ones nor those of the network, or it has seen scans that the
+        split of the run keeps from it.
     """
     if not start_from:
         return Start(None, settings, {})
@@ -47,6 +49,7 @@ def begin(start_from: str, settings: Settings) -> Start:
             f"{start_from}: its network has pixel_mm={found.pixel_mm:g} and network_size={found.size}, asked for are "
             f"{settings.pixel_mm:g} and {settings.size}: leave them out, or train without start_from"
         )
+    check_unseen(card, run, start_from)
     return Start(network.state_dict(), uncalibrated(found), card)
 
 
@@ -87,25 +90,29 @@ def keep(
     return settings
 
 
-def card_of(cases: pd.DataFrame, training: Slices, start: Start, recipe: Recipe, n_simulated: int) -> dict:
-    """What settings.json says of a training on the split `cases` of a run, for `keep`.
+def card_of(
+    cases: Mapping[str, pd.DataFrame], training: Slices, start: Start, recipe: Recipe, n_simulated: int
+) -> dict:
+    """What settings.json says of a training on cases of a run, by split, for `keep`.
 
     Parameters
     ----------
-    training : their slices and those of simulated cases beside them.
+    training : slices of those of the training split and of simulated cases beside them.
     """
-    data = ", ".join(sorted(cases["source"].unique()))
+    taught = cases["train"]
+    data = ", ".join(sorted(taught["source"].unique()))
     if n_simulated:
         data += f" and simulated cases beside it, {n_simulated} at a time"
     before = start.card.get("trained_on")
     return {
         "trained_on": f"{before}; then on {data}" if before else data,
-        "not_tested": NOT_TESTED_SIMULATED if cases["simulated"].all() else NOT_TESTED,
-        "simulated": bool(cases["simulated"].all()) and start.card.get("simulated", True),
+        "not_tested": NOT_TESTED_SIMULATED if taught["simulated"].all() else NOT_TESTED,
+        "simulated": bool(taught["simulated"].all()) and start.card.get("simulated", True),
         "absent_labels": train.absent_labels(training, start.settings),  # who met them before forgets them
         "recipe": vars(recipe),
         "started_from": start.card.get("sha256"),
-        "training_data_sha256": splits.fingerprint(cases),
+        "training_data_sha256": splits.fingerprint(taught),
+        "scans_seen": scans_seen(cases, [start.card]),
     }
 
 
@@ -144,8 +151,8 @@ def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
     Raises
     ------
     ValueError
-        There is one run only or one twice, the networks see scans in different ways, or one was trained on a patient or
-        scan that the first run validates or tests on.
+        There is one run only or one twice, the networks see scans in different ways, or one was trained on a patient,
+        or has seen a scan, that the first run validates or tests on.
     """
     if len(runs) < 2:
         raise ValueError(f"{len(runs)} run was given: an ensemble takes two or more")
@@ -156,18 +163,18 @@ def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
     settings = uncalibrated(loaded[0][1])
     cases = {name: splits.open_split(runs[0], name) for name in ("train", "validation")}
     kept_apart = {"validates": cases["validation"], "tests": splits.open_split(runs[0], "test")}
-    for run, (_, other, _) in zip(runs, loaded, strict=True):
+    for run, (_, other, card) in zip(runs, loaded, strict=True):
         if uncalibrated(other) != settings:
             raise ValueError(f"{run.name}: its network has {other}, that of {runs[0].name} {settings}")
+        # Scans too: where nobody states the patients, runs may number the same ones in different orders.
+        check_unseen(card, runs[0], run.name)
         mine = splits.open_split(run, "train")
         for use, held in kept_apart.items():
-            # Pixels too: where nobody states the patients, runs may number the same ones in different orders.
-            for column, what in (("patient_id", "patients"), ("content", "scans")):
-                seen = held["case_id"][held[column].isin(mine[column])]
-                if len(seen):
-                    raise ValueError(
-                        f"{run.name}: trained on {what} that {runs[0].name} {use} on, such as that of {seen.min()}"
-                    )
+            met = held["case_id"][held["patient_id"].isin(mine["patient_id"])]
+            if len(met):
+                raise ValueError(
+                    f"{run.name}: trained on patients that {runs[0].name} {use} on, such as that of {met.min()}"
+                )
     settings = replace(settings, members=len(runs))
     network = Ensemble([network for network, _, _ in loaded]).eval()
     training, validation = (load_slices(part, runs[0], settings, where) for part in cases.values())
@@ -177,6 +184,7 @@ def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
         network, settings, training, validation, history, out,
         trained_on=loaded[0][2]["trained_on"], simulated=any(card["simulated"] for _, _, card in loaded),
         members_sha256=[card["sha256"] for _, _, card in loaded],
+        scans_seen=scans_seen({}, [card for _, _, card in loaded]),
     )  # fmt: skip
     return score
 
@@ -193,7 +201,7 @@ def train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd
     The learning curve; the first process has written it to tables/training.csv, and the network to model/.
     """
     given = Settings(pixel_mm=parameters["pixel_mm"], size=parameters["network_size"])
-    start = begin(parameters["start_from"], given)
+    start = begin(parameters["start_from"], given, run)
     settings = start.settings
     recipe = Recipe(
         steps=parameters["steps"],
@@ -220,7 +228,7 @@ def train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd
             )  # fmt: skip
         if distributed.share().rank == 0:
             tables.write(history, run / "tables" / "training.csv")
-            card = card_of(cases["train"], training, start, recipe, parameters["n_simulated"])
+            card = card_of(cases, training, start, recipe, parameters["n_simulated"])
             keep(network, settings, training, validation, history, run / "model", **card)
             for label in card["absent_labels"]:
                 warnings.warn(

@@ -10,6 +10,7 @@ import torch
 from ich import cohort, model, predict, splits, tables
 from ich.cli import main
 from ich.scan import read_scan
+from ich.seen import scans_seen
 from ich.trained import ensemble
 
 SETTINGS = model.Settings(pixel_mm=7.0, size=32, channels=(4, 8), strides=(2,))
@@ -105,7 +106,11 @@ def test_a_network_that_knows_a_test_scan_by_another_name_is_refused(runs, tmp_p
     cohort.loc[cohort["case_id"] == tested["case_id"], "content"] = "0" * 64
     cohort.loc[cohort["case_id"] == trained, "content"] = tested["content"]
     cohort.to_csv(path, index=False)
+    model.save_weights(
+        network_of(1), SETTINGS, other / "model", best_step=11, trained_on="phantom", simulated=True,
+        scans_seen=scans_seen({"train": splits.open_split(other, "train")}),
+    )  # fmt: skip
     with pytest.raises(
-        ValueError, match=f"other: trained on scans that one tests on, such as that of {tested['case_id']}"
+        ValueError, match=f"other: its network has seen 1 of the 2 test cases .*such as {tested['case_id']}"
     ):
         ensemble([runs[0], other], tmp_path / "model")

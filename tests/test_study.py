@@ -224,7 +224,7 @@ def test_a_failing_notebook_is_named_with_cell_and_error_and_resume_goes_on_from
         study.run_study(planned(project, notebooks))
     run = project / "reports" / "small"
     assert "fails_when_told failed in cell 3 of 3 (raise): ValueError: case 017: mask shape" in str(failure.value)
-    assert '----> 2     raise ValueError("case 017' in str(failure.value)
+    assert '----> 8     raise ValueError("case 017' in str(failure.value)
     assert str(run / "notebooks" / "fails_when_told.ipynb") in str(failure.value)
     assert (run / "notebooks" / "fails_when_told.ipynb").is_file()
     assert not (run / "manifest.json").exists()
@@ -266,6 +266,14 @@ def test_resume_runs_a_changed_notebook_again_and_all_after_it(project, capsys):
     study.run_study(planned(project, notebooks, ["rows=1"]), resume=True)
     assert runs(project) == 3
     assert manifest(project)["tables"]["cases.csv"]["rows"] == 1
+
+
+def test_of_an_error_that_the_package_raised_the_message_is_told_alone(project):
+    (project / "cases.csv").write_text("patient\n1\n")
+    with pytest.raises(NotebookFailed) as failure:
+        study.run_study(planned(project, ["fails_when_told"], [f"table={project / 'cases.csv'}"]))
+    assert failure.value.reason == "ValueError: cases.csv: no column 'case_id'; found patient"
+    assert "--->" not in str(failure.value)
 
 
 def test_a_dead_kernel_is_said_to_be_dead(project):

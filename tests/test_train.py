@@ -146,7 +146,7 @@ def test_gradient_that_is_not_finite_ends_a_training_that_can_go_on(discs, tmp_p
     monkeypatch.setattr(train, "segmentation_loss", broken)
     with pytest.raises(LossNotFinite, match=r"at step 4, batch of cases .*weights of step 2 are in .*last_good"):
         train.train(part, part, SETTINGS, recipe, checkpoint_file=file)
-    good = begin(str(file.parent / LAST_GOOD), model.Settings())
+    good = begin(str(file.parent / LAST_GOOD), model.Settings(), file.parent)
     assert good.settings == SETTINGS
     assert good.card["validation_dice"] == pytest.approx(expected["validation_dice"].iloc[0], abs=0.2)
     assert all(bool(value.isfinite().all()) for value in good.state.values())
@@ -375,23 +375,24 @@ def test_card_says_what_a_network_was_trained_on_before_and_then(discs):
     base = training_slices.load_cases(cases, folder, SETTINGS)
     slices = training_slices.side_by_side(base, SETTINGS, CPU)
     recipe = train.Recipe()
-    anew = card_of(cases, slices, Start(None, SETTINGS, {}), recipe, 0)
+    anew = card_of({"train": cases}, slices, Start(None, SETTINGS, {}), recipe, 0)
     assert anew["trained_on"] == "manifest own.csv"
     assert anew["absent_labels"] == ["ventricular", "subarachnoid"]
     assert not anew["simulated"]
     before = {"trained_on": "simulated CT only", "simulated": True, "absent_labels": [], "sha256": "ab"}
-    further = card_of(cases, slices, Start({}, SETTINGS, before), recipe, 20)
+    further = card_of({"train": cases}, slices, Start({}, SETTINGS, before), recipe, 20)
     assert further["trained_on"].startswith("simulated CT only; then on manifest own.csv and simulated cases beside it")
     assert further["absent_labels"] == ["ventricular", "subarachnoid"], "it met them before, and forgets them"
     assert further["started_from"] == "ab"
-    assert card_of(cases.assign(simulated=True), slices, Start({}, SETTINGS, before), recipe, 0)["simulated"]
+    simulated = {"train": cases.assign(simulated=True)}
+    assert card_of(simulated, slices, Start({}, SETTINGS, before), recipe, 0)["simulated"]
 
 
 def test_pixels_asked_for_beside_a_network_that_has_others_are_an_error(tmp_path):
     model.save_weights(model.build_network(SETTINGS), SETTINGS, tmp_path)
-    assert begin(str(tmp_path), model.Settings()).settings == SETTINGS
+    assert begin(str(tmp_path), model.Settings(), tmp_path).settings == SETTINGS
     with pytest.raises(ValueError, match=r"pixel_mm=4 and network_size=48, asked for are 2 and 128: leave them out"):
-        begin(str(tmp_path), model.Settings(pixel_mm=2.0))
+        begin(str(tmp_path), model.Settings(pixel_mm=2.0), tmp_path)
 
 
 def test_a_checkpoint_knows_its_data_by_name_where_it_has_one(discs, tmp_path):
