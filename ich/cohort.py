@@ -22,6 +22,8 @@ from ich.quality import EXCLUDING, check_quality
 from ich.scan import ScanError, check_same_grid, read_mask, read_scan, write_mask
 from ich.tables import LABELS, SPLITS, check_ids
 
+MOST_REASONS = 4  # lines beside the flow of cases
+
 
 def embedded(run_dir: Path, n: int, seed: int, size: int, jobs: int = -1) -> pd.DataFrame:
     """Sources of the simulated cohort, rendered into `run_dir`/data on first use."""
@@ -337,16 +339,21 @@ def exclusions(cohort: pd.DataFrame) -> pd.DataFrame:
 
 
 def flow(cohort: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
-    """Flow of cases: stage, n, excluded (reasons with counts), branch (whether the stage is one of the splits)."""
+    """Flow of cases: stage, n, excluded (the most frequent reasons with counts), branch (whether one of the splits)."""
     told = cohort.loc[~cohort["included"], "reason"].astype("str")
     kinds = told.str.replace(r"\d+(\.\d+)?", "…", regex=True)  # one reason with other numbers is one
-    reasons = [
-        (len(same), same.iloc[0] if len(set(same)) == 1 else str(kind))
-        for kind, same in told.groupby(kinds, sort=False)
-    ]
-    excluded = "\n".join(
-        f"{count} excluded: {shorten(reason, 90, placeholder=' …')}" for count, reason in sorted(reasons, reverse=True)
+    reasons = sorted(
+        (
+            (len(same), same.iloc[0] if len(set(same)) == 1 else str(kind))
+            for kind, same in told.groupby(kinds, sort=False)
+        ),
+        reverse=True,
     )
+    shown = reasons if len(reasons) <= MOST_REASONS else reasons[: MOST_REASONS - 1]
+    lines = [f"{count} excluded: {shorten(reason, 90, placeholder=' …')}" for count, reason in shown]
+    if others := reasons[len(shown) :]:
+        lines.append(f"{sum(count for count, _ in others)} excluded for {len(others)} other reasons")
+    excluded = "\n".join(lines)
     rows = [
         {"stage": "cases found", "n": len(cohort), "excluded": excluded, "branch": False},
         {"stage": "cases included", "n": int(cohort["included"].sum()), "excluded": "", "branch": False},

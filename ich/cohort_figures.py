@@ -1,6 +1,7 @@
 """Figures of the cohort, the training and the test set: tables in, one of the axes filled."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,8 @@ from ich.canvas import (
     set_count,
     set_title,
 )
+
+WIDE = 40  # characters of a reason beside the flow
 
 
 def _jitter(n: int, width: float) -> np.ndarray:
@@ -133,7 +136,8 @@ def draw_flow(stages: pd.DataFrame, ax: Axes, *, title: str = "", simulated: boo
         if isinstance(row["excluded"], str) and row["excluded"]:
             between = y - step / 2
             _arrow(ax, (left, between), (0.56, between))
-            ax.text(0.575, between, row["excluded"], ha="left", va="center", color=INK, fontsize=7)
+            lines = [part for line in row["excluded"].splitlines() for part in wrap(line, WIDE, subsequent_indent="  ")]
+            ax.text(0.575, between, "\n".join(lines), ha="left", va="center", color=INK, fontsize=7)
     if len(branches):
         room = 1 / len(branches)
         bottom, top = middles[-1], middles[-2] - tall / 2

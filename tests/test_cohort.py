@@ -230,6 +230,15 @@ def test_a_reason_with_other_numbers_is_one_reason_in_the_flow():
     assert stages["excluded"].iloc[0] == "2 excluded: mask of … < … slices\n1 excluded: no image"
 
 
+def test_rare_reasons_are_counted_together_in_the_flow():
+    reasons = [letter for times, letter in enumerate("abcdef", start=1) for _ in range(times)]
+    table = pd.DataFrame({"included": False, "reason": reasons})
+    stages = cohort.flow(table, pd.DataFrame({"split": []}))
+    assert stages["excluded"].iloc[0].splitlines() == [
+        "6 excluded: f", "5 excluded: e", "4 excluded: d", "6 excluded for 3 other reasons",
+    ]  # fmt: skip
+
+
 def test_masks_of_other_kinds_and_in_subfolders_are_cases_that_are_left_out(folders):
     masks, *_ = folders
     (masks / "m8.seg.nrrd").write_bytes(b"NRRD0004")
