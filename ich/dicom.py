@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 
 from ich.grid import MAX_VOXELS, Grid, Scan, ScanError, describe_steps, orient, slice_normal, tilt_between
-from ich.hounsfield import LOWEST_HU, floor_padding, value_kind
+from ich.hounsfield import AS_AIR, LOWEST_HU, floor_padding, value_kind
 from ich.series import Series, Slice, choose_series
 from ich.slices import BROKEN_FILE
 
@@ -205,7 +205,7 @@ def _plane_hu(header: pydicom.Dataset, stored: np.ndarray, frame: int) -> tuple[
         plane = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
     if padding is not None:
         plane[padding] = LOWEST_HU
-        notes.append(f"padding value {header.PixelPaddingValue} set to {LOWEST_HU} HU")
+        notes.append(f"voxels of the padding value {header.PixelPaddingValue} {AS_AIR}")
     return plane, notes
 
 

@@ -8,6 +8,7 @@ CUT_HU = (80, 300)  # where windows end; bone is far above
 CUT_SHARE = 0.005  # of voxels at the highest value: cut there
 LEAST_RANGE = 50  # HU of a head: skin and bone are far more apart
 AIR_HU = -1000
+AS_AIR = "count as air"  # ends a note on padding, which says nothing against a scan
 LOWEST_HU = -1024  # nothing attenuates less than vacuum, -1000 HU, save for noise; scanners pad below it
 
 
@@ -21,7 +22,7 @@ def floor_padding(hu: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         return hu, ()
     share = np.count_nonzero(hu < LOWEST_HU) / hu.size
     np.maximum(hu, LOWEST_HU, out=hu)
-    return hu, (f"{100 * share:.1f} % of voxels lie outside the scanner's field (down to {lowest:g}) and count as air",)
+    return hu, (f"{100 * share:.1f} % of voxels lie outside the scanner's field (down to {lowest:g}) and {AS_AIR}",)
 
 
 def head_box(hu: np.ndarray, spacing_mm: tuple[float, float], margin_mm: float = 0.0) -> tuple[slice, slice] | None:

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import ndimage
 
 from ich.grid import Grid, Scan
-from ich.hounsfield import AIR_HU, LOWEST_HU
+from ich.hounsfield import AIR_HU, AS_AIR, LOWEST_HU
 
 FAR_MM = 1e6  # between slices: distances are taken within them
 IN_PLANE = ndimage.generate_binary_structure(2, 1)[..., None]
@@ -76,7 +76,10 @@ def checks(excluding: tuple[str, ...] = EXCLUDING, limits: QualityLimits | None 
         `excluding` names a check that does not exist.
     """
     limits = limits or QualityLimits()
-    rows: dict[str, list[str]] = {"values": ["values are no Hounsfield units (shifted by 1024, or gray levels)"]}
+    rows: dict[str, list[str]] = {
+        "values": ["values are no Hounsfield units (shifted by 1024, or gray levels)"],
+        "reading": ["the header names a contrast agent, or files are damaged or doubled, or bone is cut off"],
+    }
     for each in fields(limits):
         text = each.metadata["text"].format(f"{getattr(limits, each.name):g}")
         rows.setdefault(each.metadata["check"], []).append(text)
@@ -110,6 +113,8 @@ def check_quality(scan: Scan, labels: np.ndarray, limits: QualityLimits | None =
     if scan.kind != "hu":
         found.flag("values", "; ".join(scan.notes), middle)
         return found
+    if told := [note for note in scan.notes if not note.endswith(AS_AIR)]:
+        found.flag("reading", "; ".join(told), middle)
     coarse = _Coarse.of(scan)
     found.row["head_ml"] = coarse.ml(coarse.head)
     if found.row["head_ml"] < limits.head_ml:

@@ -141,7 +141,7 @@ def test_padding_becomes_air_but_never_tissue(tmp_path):
     write_series(tmp_path / "a", Z, hu, PixelPaddingValue=-1500)
     scan = read_dicom_scan(tmp_path / "a")
     assert scan.hu.min() == -1024
-    assert scan.notes == ("padding value -1500 set to -1024 HU",)
+    assert scan.notes == ("voxels of the padding value -1500 count as air",)
     write_series(tmp_path / "b", Z, np.maximum(hu, -1000), PixelPaddingValue=0)
     assert np.count_nonzero(read_dicom_scan(tmp_path / "b").hu == 0) == 16 * 24 * 30
 

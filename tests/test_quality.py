@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from ich.grid import Scan
-from ich.hounsfield import value_kind
+from ich.hounsfield import floor_padding, value_kind
 from ich.phantom import make_case
 from ich.quality import EXCLUDING, QualityLimits, block_mean, check_quality, checks
 from ich.scan import read_scan
@@ -98,6 +98,15 @@ def test_enhanced_vessels(healthy):
         middle[0] - radius : middle[0] + radius, middle[1] - radius : middle[1] + radius, middle[2] - 5 : middle[2] + 5
     ] = 180
     assert "contrast" in flags(with_hu(scan, hu), labels)
+
+
+def test_what_reading_told_but_not_padding(healthy):
+    scan, labels = healthy
+    agent = "the header names a contrast agent: vessels may look like blood"
+    padding = floor_padding(np.array([-2000.0, 30.0]))[1]
+    found = check_quality(replace(scan, notes=(*padding, agent)), labels)
+    assert found.flags == {"reading": agent}
+    assert not check_quality(replace(scan, notes=padding), labels).flags
 
 
 def test_metal(healthy):
