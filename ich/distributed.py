@@ -94,6 +94,16 @@ def as_the_first_has_it(value: Any) -> Any:
     return box[0]
 
 
+def of_all(values: dict) -> dict:
+    """The entries of every process together, in every process; what is pickled passes through all of them."""
+    world = share().world
+    if world == 1:
+        return values
+    parts: list[dict] = [{}] * world
+    dist.all_gather_object(parts, values)
+    return {key: value for part in parts for key, value in part.items()}
+
+
 def average_gradients(network: torch.nn.Module) -> None:
     """Make every process's gradients the mean over processes.
 

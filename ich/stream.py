@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from joblib import effective_n_jobs
 
-from ich.distributed import on_this_machine
+from ich.distributed import of_all, on_this_machine, share
 from ich.gpu import processes
 from ich.model import Settings
 from ich.phantom import make_case
@@ -29,7 +29,8 @@ class Stream:
     """Slices of `base`, which stay, and of a window of simulated cases that moves on at each renewal.
 
     Which cases a renewal holds follows from its number alone, so that a training that goes on after a stop sees the
-    same ones. Cases are rendered ahead by other processes; `with` ends them.
+    same ones. Cases are rendered ahead by other processes; `with` ends them. Of several processes that train as one,
+    each renders its share and all exchange them.
 
     Parameters
     ----------
@@ -56,6 +57,7 @@ class Stream:
         # Spawned, not forked: a CUDA context and the threads of torch do not survive a fork.
         self._workers = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread)
         self._asked: dict[int, Future[Seen]] = {}
+        self._there: dict[int, Seen] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -72,16 +74,20 @@ class Stream:
         """Slices after this many renewals; the cases of the next one are rendered meanwhile."""
         first = renewal * self.replaced
         window = range(first, first + self.cases)
-        for index in range(first, first + self.cases + self.replaced):
-            if index not in self._asked:
-                self._asked[index] = self._workers.submit(self.render, index)
         for index in [index for index in self._asked if index < first]:
-            del self._asked[index]
+            self._asked.pop(index).cancel()
+        mine = share()
+        for index in range(first, first + self.cases + self.replaced):
+            if index % mine.world == mine.rank and index not in self._asked and index not in self._there:
+                self._asked[index] = self._workers.submit(self.render, index)
         try:
-            every = self.base | {f"simulated-{index}": self._asked[index].result() for index in window}
+            rendered = {index: self._asked.pop(index).result() for index in window if index in self._asked}
         except torch.OutOfMemoryError as error:
             raise MemoryError(f"no room on {self.device} to simulate cases beside the training: {error}") from error
-        return side_by_side(every, self.settings, self.device)
+        known = self._there | of_all(rendered)
+        self._there = {index: known[index] for index in window}
+        simulated = {f"simulated-{index}": case for index, case in self._there.items()}
+        return side_by_side(self.base | simulated, self.settings, self.device)
 
 
 def embedded_stream(

@@ -61,6 +61,24 @@ out = Path(sys.argv[1])
 pretrain.pretrain(out, out / "cache", 2, 2, recipe, seed=7, jobs=1, settings=settings)
 """
 
+STREAMING = """
+import sys, torch
+from pathlib import Path
+from test_stream import render, SETTINGS
+from ich import distributed
+from ich.stream import Stream
+
+def counted(index):
+    with open(f"{sys.argv[1]}.rendered", "a") as file:
+        file.write(f"{index}\\n")
+    return render(index)
+
+if __name__ == "__main__":
+    with distributed.joined("cpu") as device, Stream(counted, 4, 2, SETTINGS, device) as stream:
+        got = [stream(renewal).hu[::2, 0, 0] for renewal in (0, 1, 2)]
+        torch.save(got, f"{sys.argv[1]}.{distributed.share().rank}")
+"""
+
 
 def ran(script_text: str, folder: Path, world: int) -> Path:
     """What a script, run by `world` processes, was told to write."""
@@ -72,7 +90,10 @@ def ran(script_text: str, folder: Path, world: int) -> Path:
     given = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
     out = folder / f"{world}.pt"
     running = [
-        subprocess.Popen([sys.executable, str(script), str(out)], env=given | {"RANK": str(r), "LOCAL_RANK": str(r)})
+        subprocess.Popen(
+            [sys.executable, str(script), str(out)],
+            env=given | {"RANK": str(r), "LOCAL_RANK": str(r)},
+        )
         for r in range(world)
     ]
     assert [each.wait(timeout=300) for each in running] == [0] * world
@@ -103,6 +124,16 @@ def test_two_processes_give_the_result_of_one(tmp_path):
     assert two["loss"][:10] == pytest.approx(one["loss"][:10], rel=1e-3)
     assert two["validation_dice"][-1] == pytest.approx(one["validation_dice"][-1], abs=0.05)
     assert one["loss"][-1] < 0.7 * one["loss"][0], "a training that learns nothing proves nothing"
+
+
+def test_each_simulated_case_is_rendered_by_one_process_and_seen_by_all(tmp_path):
+    out = ran(STREAMING, tmp_path, 2)
+    for rank in (0, 1):
+        got = torch.load(out.with_name(f"{out.name}.{rank}"), weights_only=True)
+        assert [part.tolist() for part in got] == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]]
+    rendered = [int(line) for line in Path(f"{out}.rendered").read_text().split()]
+    assert sorted(rendered)[:8] == [*range(8)]
+    assert len(rendered) == len(set(rendered))
 
 
 def test_two_processes_make_one_folder_of_pretrained_weights(tmp_path):
