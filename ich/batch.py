@@ -1,6 +1,7 @@
 """Many scans in one call: weights loaded once, a table of all, a failure stops nothing."""
 
 import json
+from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,7 @@ import torch
 
 from ich.case_files import segment
 from ich.folders import UNREAD, files_below, hidden
-from ich.gpu import processes
+from ich.gpu import devices, out_of_memory, processes
 from ich.model import SHIPPED_WEIGHTS, choose_device
 from ich.nifti import is_nifti
 from ich.parallel import each
@@ -89,7 +90,9 @@ def segment_all(
     ------
     ValueError : the folder holds results of other scans.
     """
-    card = ready(weights, device).card  # weights that cannot be used are no fault of a scan
+    jobs = processes(choose_device(device), jobs)
+    places = devices(choose_device(device), jobs)
+    card = ready(weights, places[0]).card  # weights that cannot be used are no fault of a scan
     names = [f"case-{number:03d}" for number in range(1, len(scans) + 1)]
     key = pd.DataFrame({"case": names, "scan": [str(scan) for scan in scans]})
     _check_folder(out, key)
@@ -103,8 +106,10 @@ def segment_all(
         summary = pd.DataFrame([rows[done] for done in sorted(rows)], columns=COLUMNS)
         write_plain(summary, out / "summary.csv")
 
-    work = [(scans[number], out, names[number], weights, device) for number in left]
-    each(_segment, work, processes(choose_device(device), jobs), what="scans", dead=_died, done=keep)
+    work = [
+        (scans[number], out, names[number], weights, place) for number, place in zip(left, cycle(places), strict=False)
+    ]
+    each(_segment, work, jobs, what="scans", dead=_died, done=keep)
     return pd.DataFrame([rows[done] for done in sorted(rows)], columns=COLUMNS)
 
 
@@ -158,10 +163,10 @@ def _segment(scan: Path, out: Path, name: str, weights: Path, device: str) -> di
     try:
         row = _row(segment(scan, out / name, ready(weights, device)))
         return {"case": name} | row | {"mask_sha256": file_hash(out / name / "mask.nii.gz")}
-    except torch.AcceleratorError as error:
-        # The device is of no use to this process any more: later scans would fail for no fault of theirs.
-        raise OSError(f"the device failed while {name} was segmented, --resume goes on: {error}") from error
     except (ScanError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        if isinstance(error, torch.AcceleratorError) and not out_of_memory(error):
+            # The device is of no use to this process any more: later scans would fail for no fault of theirs.
+            raise OSError(f"the device failed while {name} was segmented, --resume goes on: {error}") from error
         return {"case": name, "reason": str(error).replace(str(scan), name)}
 
 

@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument(
         "--weights", type=Path, metavar="DIR", help="model folder of a run (default: the weights that ich ships)"
     )
+    segment.add_argument("--device", default="auto", help="such as cpu or cuda:1 (default: a GPU where there is one)")
     segment.add_argument("--resume", action="store_true", help="take up what an interrupted call with these scans did")
     segment.add_argument("--jobs", type=int, default=-1, help="processes for several scans (default: one per core)")
 
@@ -364,14 +365,15 @@ def _segment(options: argparse.Namespace) -> int:
             raise ValueError(f"--earlier goes with one scan, {len(scans)} were given")
         if options.series:
             raise ValueError(f"--series goes with one scan, {len(scans)} were given")
-        summary = segment_all(scans, options.out, weights, jobs=options.jobs, resume=options.resume)
+        summary = segment_all(scans, options.out, weights, options.device, options.jobs, options.resume)
         failed = summary[summary["reason"].notna()]
         print(f"{len(scans) - len(failed)} of {len(scans)} scans (research use only): {options.out / 'summary.csv'}")
         return _say_failures(failed.rename(columns={"case": "case_id"}))
     earlier = local(options.earlier) if options.earlier else None
     result = segment(
-        scans[0], options.out, weights, earlier=earlier, series=options.series, earlier_series=options.earlier_series
-    )
+        scans[0], options.out, weights, options.device, earlier,
+        series=options.series, earlier_series=options.earlier_series,
+    )  # fmt: skip
     trained = "trained on simulated CT only, " if result["weights"]["simulated"] else ""
     print(f"{result['volume_ml']:.1f} ml of blood ({trained}research use only): {options.out / 'case.html'}")
     for text in result["warnings"]:

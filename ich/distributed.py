@@ -4,7 +4,9 @@ Loss, batch normalization and gradients are summed over processes, so the result
 rounding. Started by torchrun; without it, one process is all there is.
 """
 
+import atexit
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,19 +47,43 @@ def on_this_machine() -> int:
 
 @contextmanager
 def joined(device: str = "auto") -> Iterator[torch.device]:
-    """Join the processes that torchrun started, each with a GPU of its own where there are any; gives the device."""
+    """Join the processes that torchrun started, each with a GPU of its own where there are any; gives the device.
+
+    Raises
+    ------
+    ValueError
+        More processes were started on this machine than it has GPUs.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield choose_device(device)
         return
     chosen = choose_device(device)
     if chosen.type == "cuda":
+        gpus = torch.cuda.device_count()
+        if on_this_machine() > gpus:
+            raise ValueError(
+                f"{on_this_machine()} processes were started here and there are {gpus} GPUs: --nproc-per-node {gpus}"
+            )
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
+    # Waiting and what is pickled go over gloo, and leave a GPU free while the first process reads or renders.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield chosen
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        atexit.register(_end)
+        raise
+    dist.destroy_process_group()
+
+
+def _end() -> None:
+    """End this process without farewell, so that torchrun ends the others.
+
+    Leaving the group in order, as its destructor does too, NCCL would wait for processes that wait for this one.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 class _Sum(torch.autograd.Function):

@@ -9,8 +9,12 @@ PROCESS_BYTES = 2e9  # for one process: CUDA itself, a network or a simulated he
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory that a GPU has free; infinite for a CPU, whose memory already holds the data."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
+    """Memory that a GPU has free for this process; infinite for a CPU, whose memory already holds the data."""
+    if device.type != "cuda":
+        return float("inf")
+    # What torch keeps of this process for later counts as used to the driver.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def processes(device: torch.device, jobs: int) -> int:
@@ -35,5 +39,15 @@ def machine_bytes() -> float:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short: torch has a class of its own for that on a GPU, none on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+    """Whether an error says that memory is short.
+
+    torch has a class of its own for what it allocates on a GPU itself, none for a CPU, CUDA's own and its libraries'.
+    """
+    said = ("DefaultCPUAllocator", "CUDA error: out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said)
+
+
+def devices(device: torch.device, jobs: int) -> list[str]:
+    """The devices that as many processes share: every GPU of the machine where several may be used."""
+    n = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
+    return [str(device)] if n == 1 else [f"{device.type}:{index}" for index in range(min(n, jobs))]

@@ -37,7 +37,12 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
 
 def slice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """(B,) mean cross-entropy of each slice, never so small that the slice would not come again."""
-    return F.cross_entropy(logits.float(), labels, reduction="none").mean((1, 2)).nan_to_num(0.0).clamp(min=1e-4)
+    return (
+        F.cross_entropy(logits.float(), labels, reduction="none")
+        .mean((1, 2))
+        .nan_to_num(0.0, posinf=0.0)
+        .clamp(min=1e-4)
+    )
 
 
 def _regions(shares: torch.Tensor) -> torch.Tensor:

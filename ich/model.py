@@ -89,10 +89,23 @@ class View:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU."""
+    """`auto` is the first GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        The name is none of a device, or of a GPU that is not there.
+    """
+    gpus = torch.cuda.device_count()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+        name = "cuda" if gpus else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device {name!r}: wanted auto, cpu, cuda, or cuda:1 for the second GPU") from None
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise ValueError(f"device {name!r}: {gpus} GPUs that torch can use are here")
+    return device
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype:

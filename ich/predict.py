@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from ich import novelty
 from ich.calibration import AT_STAKE, count_bins, doubt
 from ich.cohort import path_from_run
 from ich.components import drop_specks
-from ich.gpu import out_of_memory, processes
+from ich.gpu import devices, out_of_memory, processes
 from ich.hounsfield import AIR_HU
 from ich.measure import masks_in
 from ich.model import (
@@ -163,8 +164,9 @@ def predict_cases(
     """
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     jobs = processes(choose_device(device), jobs)
-    columns = ["case_id", "image", "reference_mask"]
-    work = [(model_folder, device, case, folder) for case in cases[columns].to_dict("records")]
+    records = cases[["case_id", "image", "reference_mask"]].to_dict("records")
+    places = cycle(devices(choose_device(device), jobs))
+    work = [(model_folder, place, case, folder) for case, place in zip(records, places, strict=False)]
     rows: list[dict] = []
     failures: list[dict] = []
     bins: list[pd.DataFrame] = []

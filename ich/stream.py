@@ -10,7 +10,7 @@ import torch
 from joblib import effective_n_jobs
 
 from ich.distributed import of_all, on_this_machine, share
-from ich.gpu import processes
+from ich.gpu import PROCESS_BYTES, free_bytes
 from ich.model import Settings
 from ich.phantom import make_case
 from ich.training_slices import Seen, Slices, as_seen, side_by_side
@@ -104,7 +104,8 @@ def embedded_stream(
     # A GPU trains on cases faster than one process can render them.
     # Half of its memory is left to training, and every process of a machine has a GPU of its own.
     own_cores = effective_n_jobs(-1) // on_this_machine()
-    jobs = 1 if device.type == "cpu" else max(1, min(MOST_JOBS, own_cores - 1, processes(device, -1) // 2))
+    room = int(free_bytes(device) / 2 / PROCESS_BYTES) if device.type != "cpu" else 1
+    jobs = max(1, min(MOST_JOBS, own_cores - 1, room))
     return Stream(render, cases, -(-cases // 2), settings, device, base, jobs)
 
 

@@ -147,6 +147,8 @@ def _floats(network: torch.nn.Module) -> list[torch.Tensor]:
 
 def _take_up(kept: dict, parts: dict[str, Any], random: torch.Generator, recipe: Recipe) -> None:
     """Bring networks, optimizer, schedule and random numbers to where a checkpoint has them."""
+    for old, new in zip(kept["optimizer"]["param_groups"], parts["optimizer"].param_groups, strict=True):
+        old["fused"] = new["fused"]  # as suits this device, which may be of another kind
     for name, part in parts.items():
         part.load_state_dict(kept[name])
     if kept["device"] == random.device.type:

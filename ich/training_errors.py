@@ -67,7 +67,9 @@ class FiniteWatch:
         """Wait for the device, and raise LossNotFinite where a step was not finite; `kept` says what is left then."""
         if int(self.step):
             names = sorted({slices.case_ids[int(number)] for number in slices.case[self.rows.cpu()]})
+            left = kept()
+            distributed.wait()  # torchrun ends the process that writes when another has ended
             raise LossNotFinite(
                 f"the loss or its gradient was not finite at step {int(self.step)}, batch of cases {', '.join(names)}: "
-                f"look at their HU and masks, or set a lower learning_rate; {kept()}"
+                f"look at their HU and masks, or set a lower learning_rate; {left}"
             )

@@ -62,6 +62,15 @@ def test_processes_on_a_cpu_fit_into_its_memory(monkeypatch):
     assert gpu.processes(torch.device("cpu"), 6) == 6, "who asks for a number gets it"
 
 
+@pytest.mark.parametrize(
+    ("device", "jobs", "expected"),
+    [("cuda", 8, ["cuda:0", "cuda:1"]), ("cuda", 1, ["cuda:0"]), ("cuda:1", 8, ["cuda:1"]), ("cpu", 8, ["cpu"])],
+)
+def test_processes_share_every_gpu_unless_one_is_named(monkeypatch, device, jobs, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert gpu.devices(torch.device(device), jobs) == expected
+
+
 @needs_gpu
 def test_a_gpu_marks_what_the_cpu_does(case):
     agree(marked(case, "cpu"), marked(case, "cuda"))
@@ -70,8 +79,7 @@ def test_a_gpu_marks_what_the_cpu_does(case):
 @needs_gpu
 def test_a_gpu_renders_what_the_cpu_does(case):
     there = make_case(3019, 1, 128, "cuda")
-    # Noise comes from another generator: what is compared is the anatomy, and the outline, which noise does not move.
-    assert np.median(np.abs(there.hu.astype(float) - case.hu)) < 10
+    assert np.median(np.abs(there.hu.astype(float) - case.hu)) <= 1  # random numbers are the CPU's on both
     agree(case.labels > 0, there.labels > 0)
 
 
@@ -83,6 +91,7 @@ def test_slices_in_main_memory_train_as_those_on_the_gpu_do(monkeypatch):
         made = make_case(3019, index, 64)
         seen[str(index)] = training_slices.as_seen(made.hu, made.labels, made.grid, settings)
     recipe = train.Recipe(steps=6, batch_size=4, validate_every=3)
+    monkeypatch.setattr(model, "autocast_dtype", lambda device: torch.float32)  # so that rounding stays small
     curves = []
     for free in (1e12, 0):
         monkeypatch.setattr(training_slices, "free_bytes", lambda device, free=free: free)
@@ -107,6 +116,8 @@ def test_a_batch_is_augmented_where_it_lies():
     [
         torch.OutOfMemoryError("out of memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        torch.AcceleratorError("CUDA error: out of memory"),
         MemoryError("array"),
     ],
 )

@@ -79,6 +79,14 @@ if __name__ == "__main__":
         torch.save(got, f"{sys.argv[1]}.{distributed.share().rank}")
 """
 
+FAILING = """
+from ich import distributed
+with distributed.joined("cpu"):
+    if distributed.share().rank == 1:
+        raise OSError("the disk is full")
+    distributed.wait()
+"""
+
 
 def ran(script_text: str, folder: Path, world: int) -> Path:
     """What a script, run by `world` processes, was told to write."""
@@ -87,7 +95,13 @@ def ran(script_text: str, folder: Path, world: int) -> Path:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    given = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+    given = os.environ | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(world),
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
     out = folder / f"{world}.pt"
     running = [
         subprocess.Popen(
@@ -160,6 +174,23 @@ def test_one_process_alone_shares_with_nobody():
     with distributed.joined("cpu") as device:
         assert device.type == "cpu"
         assert not torch.distributed.is_initialized()
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(ValueError, match="2 processes were started here and there are 1 GPUs: --nproc-per-node 1"),
+        distributed.joined("cuda"),
+    ):
+        pass
+
+
+def test_a_process_that_fails_ends_the_others(tmp_path):
+    """Its peer waits for it, as it would for a day."""
+    with pytest.raises(AssertionError, match="1"):
+        ran(FAILING, tmp_path, 2)
 
 
 def test_shared_batch_norm_of_one_process_is_that_of_torch():

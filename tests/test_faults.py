@@ -139,7 +139,14 @@ def test_a_training_that_is_killed_ends_with_the_same_weights(small_run, tmp_pat
     weights = []
     for name, kill in (("whole", False), ("killed", True)):
         run = shutil.copytree(small_run, tmp_path / name)
-        settings = {"steps": 60, "validate_every": 10, "network_size": 32, "pixel_mm": 7.0, "batch_size": 4}
+        settings = {
+            "steps": 60,
+            "validate_every": 10,
+            "network_size": 32,
+            "pixel_mm": 7.0,
+            "batch_size": 4,
+            "device": "cpu",
+        }
         command = [*ICH, "train", str(run), *(f"--set={key}={value}" for key, value in settings.items())]
         if kill:
             with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

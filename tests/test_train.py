@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ich import calibration, model, predict, splits, train, training_slices
+from ich.loss import slice_loss
 from ich.scan import read_scan
 from ich.tables import LABELS
 from ich.trained import Start, begin, card_of, check_trained_on, keep
@@ -355,6 +356,15 @@ def test_mask_on_another_grid_names_the_case(discs, tmp_path):
     rows = cases[:1].assign(image=str(folder / "0.nii.gz"), reference_mask="m.nii.gz")
     with pytest.raises(ValueError, match=r"case 0: shape \(90, 90, 6\).*\(80, 90, 6\)"):
         training_slices.load_slices(rows, tmp_path, SETTINGS, CPU)
+
+
+def test_a_slice_whose_loss_is_not_finite_is_drawn_no_more_often():
+    """The weights of a draw may not add up to infinity: a GPU would give up there, and with it what is kept."""
+    logits = torch.zeros(3, 4, 2, 2)
+    logits[0, 1], logits[1] = -torch.inf, torch.nan
+    labels = torch.ones(3, 2, 2, dtype=torch.long)
+    losses = slice_loss(logits, labels)
+    assert losses.tolist() == pytest.approx([1e-4, 1e-4, np.log(4)])
 
 
 def test_a_network_that_saw_other_cases_is_refused(discs):

@@ -74,7 +74,7 @@ def block(slices: training_slices.Slices, case: int, generator: torch.Generator,
     rows = mine[first : first + DEPTH]
     rows = torch.cat([rows, rows[-1:].repeat(DEPTH - len(rows))])
     hu = slices.hu[rows].float() + torch.randn((), generator=generator) * 2
-    hu = hu + torch.randn(hu.shape, generator=generator) * 5 * torch.rand((), generator=generator)
+    hu = hu + torch.randn(hu.shape, generator=generator).to(hu.device) * 5 * torch.rand((), generator=generator)
     image, labels = windows(hu, settings), slices.labels[rows][None].long()
     if torch.rand((), generator=generator) < 0.5:
         image, labels = image.flip(2), labels.flip(2)

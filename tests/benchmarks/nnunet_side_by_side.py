@@ -134,8 +134,9 @@ def predict_monai(network: torch.nn.Module, settings: model.Settings, images: Pa
         factor = [spacing / settings.pixel_mm for spacing in scan.grid.spacing_mm]
         hu = F.interpolate(hu, scale_factor=factor, mode="area")[:, 0]
         stack = model.channels(hu[model.neighbor_index(len(hu), settings.neighbors)], settings)
-        with torch.inference_mode():
-            stack = stack.to(next(network.parameters()).device)
+        device = next(network.parameters()).device
+        with torch.inference_mode(), model.half_precision(device):
+            stack = stack.to(device)
             logits = F.interpolate(inferer(stack, network), scan.hu.shape[:2], mode="bilinear")
         labels = logits.argmax(1).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         write_mask(out / path.name.replace("_0000", ""), labels, scan.grid)
