@@ -127,10 +127,18 @@ def _draw_margins(ax: Axes, margins: Sequence[float]) -> None:
     for end in margins:
         ax.axhline(end, color=VERMILION, linewidth=1.0, linestyle=":", zorder=2)
     ax.annotate(
-        "margin", (0, margins[0]), xycoords=("axes fraction", "data"), xytext=(2, 1.5),
-        textcoords="offset points", ha="left", va="bottom", color=VERMILION, fontsize=6.5, zorder=5,
-        annotation_clip=True, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.4},
-    )  # fmt: skip
+        "margin",
+        (0, margins[0]),
+        xycoords=("axes fraction", "data"),
+        xytext=(2, 1.5),
+        textcoords="offset points",
+        ha="left",
+        va="bottom",
+        color=VERMILION,
+        fontsize=6.5,
+        zorder=1,
+        annotation_clip=True,
+    )  # fmt: skip; below the points: none is hidden
 
 
 def draw_regression_limits(
@@ -167,7 +175,7 @@ def draw_regression_limits(
     note(
         ax,
         f"bias = {number(stats.b0, 2)} {sign} {abs(stats.b1):.3f} V\n"
-        f"|residual| = {number(stats.c0, 2)} {spread_sign} {abs(stats.c1):.3f} V",
+        f"|residual| = {number(stats.c0, 2)} {spread_sign} {abs(stats.c1):.3f} V (V: mean of both)",
     )
     set_count(ax, f"n = {stats.n}")
     set_title(ax, title, simulated)

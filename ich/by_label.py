@@ -25,6 +25,14 @@ def typed(metrics: pd.DataFrame, known: Collection[str] = ()) -> pd.DataFrame:
     return metrics[(metrics["label"] == "blood") | (reference & metrics["reader"].isin(named))]
 
 
+def own_label_ml(metrics: pd.DataFrame, reader: str, label: str) -> pd.Series:
+    """Volume, ml, that a reader marks with one label, by case; empty for a reader whose masks name no type."""
+    told = typed(metrics[metrics["reader"] == reader])
+    marked = told[told["label"] == label].set_index("case_id")["predicted_ml"]
+    cases = told.loc[told["label"] != "blood", "case_id"].unique()
+    return marked.reindex(cases, fill_value=0.0)
+
+
 def overlap_by_label(metrics: pd.DataFrame) -> pd.DataFrame:
     """Overlap of each reader by label, over the cases in which the reference has it; missed ones count as Dice 0.
 

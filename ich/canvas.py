@@ -195,7 +195,7 @@ def side_labels(ax: Axes, labels: list[tuple[float, str, str]], gap: float = 0.0
         )
 
 
-def legend_below(ax: Axes, columns: int = 3, handles=None) -> None:
+def legend_below(ax: Axes, columns: int = 3, handles=None, title: str | None = None) -> None:
     """Legend under the label of the x axis; a second one goes below the first."""
     before = ax.get_legend()
     if before is not None:
@@ -204,7 +204,7 @@ def legend_below(ax: Axes, columns: int = 3, handles=None) -> None:
     ax.legend(
         handles=handles or ax.get_legend_handles_labels()[0], loc="upper left", bbox_to_anchor=(0, 0),
         bbox_transform=ax.transAxes + down, ncols=columns, columnspacing=1.0, handletextpad=0.4,
-        borderaxespad=0,
+        borderaxespad=0, title=title, alignment="left", title_fontsize="medium",
     )  # fmt: skip
 
 
@@ -246,7 +246,8 @@ def draw_points(ax: Axes, x: np.ndarray, y: np.ndarray, table: pd.DataFrame, col
             alpha=0.85, label=label, zorder=3,
         )  # fmt: skip
     if column:
-        legend_below(ax, handles=ax.collections[-len(found) :])
+        title = "reference volume, ml (scans)" if column == "volume_group" else None
+        legend_below(ax, handles=ax.collections[-len(found) :], title=title)
 
 
 def log_ticks(axis, low: float, high: float) -> None:

@@ -71,16 +71,19 @@ def claim_data(
     simulated = bool(included["simulated"].all()) if "simulated" in included else False
     own_names = included["source"].astype("str").str.match("folder |manifest ").any()
     anonymous = None if own_names else "keyed hashes or published ids; no header text leaves the scan"
-    outline = "simulated" if simulated else "manual"
+    outline = "simulated outline" if simulated else "reference outline as given"
     dealt = "given by the data" if rule_of(cohort, rule) == "given" else f"rule {rule}, seed {seed}"
     answers = {
         7: f"{source}; {sites or 'no'} site{'' if sites == 1 else 's'} named",
-        9: f"none resampled; read as acquired, {tilted} with gantry tilt, {notes} with a note on their header",
+        9: "volumes on the scan as acquired, none resampled; what the network sees is resampled as 02 says; "
+        f" {tilted} with gantry tilt, {notes} with a note on their header",
         10: f"{excluded or 'none'} of {len(cohort)} excluded{', each with its reason' if excluded else ''}",
         11: "simulated scans: no patients" if simulated else anonymous,
         12: f"{excluded or 'no'} cases left out{' with a reason' if excluded else ''}; none filled in",
-        14: f"volume of the {outline} outline, in slices along their normal",
-        18: f"second {outline} outline of {second} cases, compared in 03 and 04" if second else None,
+        14: f"volume of the {outline}, in slices along their normal",
+        18: f"second {'simulated ' if simulated else ''}outline of {second} cases, compared in 03 and 04"
+        if second
+        else None,
         19: f"{dealt}: " + ", ".join(f"{counts[name]} {name}" for name in counts.index),
         20: "by patient; no identical scan in two splits" if patients_stated else UNSTATED,
         35: "figure above",

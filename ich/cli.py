@@ -88,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     agree.add_argument("table", type=Path, help="CSV with one row per case")
     agree.add_argument("--reference", required=True, metavar="COL", help="column of reference volumes, ml")
     agree.add_argument("--method", required=True, metavar="COL", help="column of the method's volumes, ml")
+    agree.add_argument("--patient", metavar="COL", help="column of patients (default: patient_id, where there is one)")
+    agree.add_argument("--margin-ml", type=float, default=5.0, help="difference that changes no treatment (default: 5)")
+    agree.add_argument("--margin-percent", type=float, default=20.0, help="the same in percent (default: 20)")
     agree.add_argument("--out", type=Path, required=True, help="result to write (JSON)")
 
     evaluate = command("evaluate", _evaluate, "report of predicted masks against reference masks of the same names")
@@ -308,8 +311,11 @@ def _agree(options: argparse.Namespace) -> int:
     table = read_given(options.table, numbers=True)
     if "case_id" not in table:  # as a spreadsheet counts them
         table = table.assign(case_id=[f"row {number}" for number in range(2, len(table) + 2)])
-    patient = "patient_id" if "patient_id" in table else None
-    result = panel(table, options.method, options.reference, patient=patient)
+    if options.patient and options.patient not in table:
+        raise ValueError(f"--patient {options.patient}: no such column; found {', '.join(map(str, table.columns))}")
+    patient = options.patient or ("patient_id" if "patient_id" in table else None)
+    margins = {"margin_ml": options.margin_ml, "margin_percent": options.margin_percent}
+    result = panel(table, options.method, options.reference, patient=patient, **margins)
     for column in (options.method, options.reference):
         if (below := table[column] < 0).any():
             row = int(below.argmax())
@@ -318,7 +324,11 @@ def _agree(options: argparse.Namespace) -> int:
             )
     _write_json(result, options.out)
     lacking = f"; {result['n_missing']} rows lack a volume" if result["n_missing"] else ""
-    print(f"n {result['n']}, bias {result['bias']:.2f} ml{lacking}: {options.out}")
+    whose = (
+        f" of {result['n_patients']} patients" if patient else ", each row taken for a patient (--patient names them)"
+    )
+    limits = f"limits of agreement {result['loa_lower']:.2f} to {result['loa_upper']:.2f} ml"
+    print(f"n {result['n']}{whose}; bias {result['bias']:.2f} ml, {limits}{lacking}: {options.out}")
     return 0
 
 

@@ -43,7 +43,8 @@ def compare_methods(
       Pitman and Morgan, that sum and difference of both errors do not correlate, with a standard error that allows for
       errors that grow with the volume (`ich.slopes`).
     - absolute error, ml: means; contrast is the Hodges-Lehmann shift (interval from 6 on), Wilcoxon signed-rank test.
-    - share within the margin: contrast is the difference, exact McNemar test, no interval.
+    - share within the margin: contrast is the difference, exact McNemar test, no interval; a sign test
+      where patients have several cases.
     - concordance: contrast is the difference, with BCa interval from 10 patients on, no p value.
 
     Raises
@@ -75,7 +76,7 @@ def compare_methods(
         _bias(first_error, second_error, confidence),
         _spread(first_error, second_error, confidence, seed, n_resamples),
         _absolute(first_size, second_size, confidence),
-        _within(first_near, second_near, margin_ml),
+        _within(first_near, second_near, margin_ml, "McNemar, exact" if owner is None else "sign test, exact"),
     ]
     found = pd.DataFrame(rows).assign(n=first_error.size)
     if owner is not None:
@@ -135,13 +136,13 @@ def _absolute(first: np.ndarray, second: np.ndarray, confidence: float) -> dict:
     return _row("absolute error, ml", first.mean(), second.mean(), found.shift, ends, found.p, "Wilcoxon signed-rank")
 
 
-def _within(first: np.ndarray, second: np.ndarray, margin_ml: float) -> dict:
+def _within(first: np.ndarray, second: np.ndarray, margin_ml: float, test: str) -> dict:
     """Shares within the margin, 0 or 1 of a case; of a patient's mean, the sign of the difference is tested."""
     more, less = int((first > second).sum()), int((first < second).sum())
     p = binomtest(more, more + less, 0.5).pvalue if more + less else 1.0
     shares = first.mean(), second.mean()
     nothing = (float("nan"), float("nan"))
-    return _row(f"within {margin_ml:g} ml", *shares, shares[0] - shares[1], nothing, p, "McNemar, exact")
+    return _row(f"within {margin_ml:g} ml", *shares, shares[0] - shares[1], nothing, p, test)
 
 
 def _concordance(

@@ -31,6 +31,12 @@ def limits_of(run: Path, said: dict, own: str, agreed: bool) -> list[str]:
     for trend, methods in _trends(run, own).items():
         found.append(f"{trend.format('; '.join(methods))}; 04 gives limits that follow the volume.")
     found += _misses(run, own)
+    blood = [row for row in read_rows(run, "by_label") if (row["reader"], row["label"]) == ("network", "blood")]
+    if blood and blood[0]["n_without"] in ("0", ""):
+        found.append(
+            f"Every test case holds blood: how often the {own} mark{'' if own != 'network' else 's'} blood where there "
+            "is none is not known here."
+        )
     if (run / "tables" / "training.csv").is_file():
         found.append("One training on one split: another seed or another hospital will give other numbers.")
     if own != "network":

@@ -123,9 +123,9 @@ def cases_for_margin(
     if not (margin > 0 and sd > 0 and 0 < power < 1):
         raise ValueError(f"got margin {margin}, sd {sd}, power {power}, wanted positive values and a power below 1")
     if abs(bias) + multiplier * sd >= margin:
-        limit = abs(bias) + multiplier * sd
+        limit = bias + math.copysign(multiplier * sd, bias)
         raise ValueError(
-            f"margin: at this bias and SD a limit lies at {limit:.2f}, beyond {margin:g}: "
+            f"margin: at this bias and SD a limit lies at {limit:.2f}, beyond {math.copysign(margin, bias):g}: "
             "more cases do not bring it inside"
         )
 

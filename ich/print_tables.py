@@ -22,6 +22,7 @@ METHODS = {
     "second_reader_ml": "second reader",
 }
 FOLLOWING = ("ratio", "regression", "nonparametric")  # limits other than bias ± 1.96 SD
+CCC_COVERS, ALONG_COVERS = "77 to 91 %", "83 to 97 %"  # of nominal 95 %, reports/checks/few_patients.csv
 INTERVALS = f"BCa bootstrap over patients, below {FEW} patients by t"
 
 
@@ -134,14 +135,14 @@ def dice_by_type(run: Path, simulated: bool = False, own: str = "network") -> Pr
                 number(row["published_dice"], 2),
             )
         )
-    missing = sum(int(row["n_missing"]) for row in tested)
+    missing = {own: sum(int(row["n_missing"]) for row in tested)}
     return PrintTable(
         "dice_by_type",
         "Dice by hemorrhage type, test split" + _of(simulated),
         ("Type", "n (patients)", own.capitalize(), *(["Second reader"] if second else []), PAPER),
         tuple(cells),
-        f"Mean Dice of blood as a whole (95 % interval, {INTERVALS}); n cases (of so many patients). "
-        f"{_missing(missing)}"
+        f"Mean Dice of blood as a whole (95 % interval, {INTERVALS}, none beyond 0 or 1); n cases (of so many "
+        f"patients). {_missing(missing)}"
         f"{REFERENCES['Wang 2019']}: means of 162 other test cases, printed without intervals.",
     )
 
@@ -170,7 +171,7 @@ def error_by_group(run: Path, simulated: bool = False, own: str = "network") -> 
                 spread(row, "published_mean_ml", "published_sd_ml", 2),
             )
         )
-    missing = max(int(row["n_missing"]) for row in rows)
+    missing = {own if row["method"] == "network" else row["method"]: int(row["n_missing"]) for row in rows}
     cut = any(row.get("mean_ci_low") and float(row["mean_ci_low"]) == 0 for row in rows)
     said = f"95 % interval of the mean: {INTERVALS}{', cut at 0' if cut else ''}. " if with_interval else ""
     return PrintTable(
@@ -215,7 +216,7 @@ def agreement(run: Path, simulated: bool = False, own: str = "network") -> Print
     several = any(row.get("n_patients", row["n"]) != row["n"] for row in rows)
     concordance = (
         "of the concordance correlation (CCC) by jackknife over patients, which is still too narrow where a few large "
-        "hematomas dominate it"
+        f"hematomas dominate it ({CCC_COVERS} in simulations)"
     )
     how = (
         "n pairs (patients); limits are bias ± 1.96 SD, the SD from an analysis of variance, as patients have several "
@@ -226,7 +227,7 @@ def agreement(run: Path, simulated: bool = False, own: str = "network") -> Print
         "of the limits exact (noncentral t), of the share within 5 ml by Wilson, "
         f"{concordance}"
     )
-    missing = max(int(row["n_missing"]) for row in rows)
+    missing = {method_name(row["method"], own): int(row["n_missing"]) for row in rows}
     return PrintTable(
         "agreement",
         "Agreement with the reference volume" + _of(simulated),
@@ -252,7 +253,9 @@ def quoted_limits(row: Mapping) -> str:
     if kind == UNCHECKED:
         return "too few to check"
     if kind == "ratio":
-        return f"{_limits(row, 'ratio_loa_lower', 'ratio_loa_upper', 2)} times the reference"
+        at_30 = [30 * (float(row[f"ratio_loa_{end}"]) - 1) for end in ("lower", "upper")]
+        in_ml = f" ({number(at_30[0])} to {number(at_30[1])} ml at 30 ml)"
+        return f"{_limits(row, 'ratio_loa_lower', 'ratio_loa_upper', 2)} times the reference{in_ml}"
     if kind == "nonparametric":
         return f"{_range(row, 'percentile_loa_lower', 'percentile_loa_upper', 1)} ml (percentiles)"
     if kind == "regression":
@@ -274,7 +277,9 @@ def quoted_said(rows: Mapping[str, Mapping]) -> str:
     each = [f"{name} {shown}" for name, row in rows.items() if (shown := quoted_limits(row))]
     follow = any(row.get("limits_to_quote") in ("ratio", "regression") for row in rows.values())
     why = "the same limits do not suit every volume" if follow else "differences are not normal"
-    return f"Limits to quote, as {why}: {'. '.join(each)}."
+    along = any(row.get("limits_to_quote") == "regression" for row in rows.values())
+    rough = f" Intervals along a regression are approximate ({ALONG_COVERS} in simulations)." if along else ""
+    return f"Limits to quote, as {why}: {'. '.join(each)}.{rough}"
 
 
 def _range(row: Mapping, low: str, high: str, digits: int) -> str:
@@ -316,5 +321,7 @@ def _of(simulated: bool) -> str:
     return " (simulated data)" if simulated else ""
 
 
-def _missing(count: int) -> str:
-    return f"{count} case{'' if count == 1 else 's'} without a usable prediction left out. " if count else ""
+def _missing(counts: Mapping[str, int]) -> str:
+    """Cases that lack a method's volume, by method."""
+    told = [f"{name} {count}" for name, count in counts.items() if count]
+    return f"Cases left out for want of a volume: {', '.join(told)}. " if told else ""

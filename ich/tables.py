@@ -4,6 +4,7 @@ Units are part of a column's name. Further columns are allowed: a study may carr
 so that case `001` stays `001`.
 """
 
+import math
 import re
 from html import escape
 from pathlib import Path
@@ -285,6 +286,7 @@ def show(frame: pd.DataFrame, name: str, digits: int = 2) -> Styler:
         return "<0.001" if value < 0.001 else f"{value:.3f}"
 
     joined, told = _with_intervals(frame, digits)
+    joined = joined.replace({math.inf: "∞", -math.inf: "−∞"})
     shown = joined.style.hide().format(precision=digits, na_rep="–", escape="html").set_uuid(name)
     headings = [heading(str(column)) + (" (95 % interval)" if column in told else "") for column in joined.columns]
     shown = shown.relabel_index([escape(text) for text in headings], axis=1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ich.assumptions import UNCHECKED
+from ich.bland_altman import bland_altman
 from ich.pairs import FEWEST
 from ich.volume_limits import QUOTED_AT_ML, RegressionLimits
 
@@ -97,7 +98,42 @@ def volumes_differ(panels: Mapping[str, Mapping], names: Mapping[str, str], kind
         for method, panel in panels.items()
     ]
     cases = " ".join(filter(None, (str(max(counts)), kind, "cases")))
-    return f"In {cases} the volume differs from the reference by {' and '.join(parts)}."
+    return f"In {cases} the volume differs from the reference by {' and '.join(parts)}.".replace(" -", f" {MINUS}")
+
+
+def outlier_said(differences: pd.Series, name: str) -> str:
+    """Which case lies more than 3 SD from the mean difference (ml), and what the bias is without it; else empty."""
+    found = differences.dropna()
+    far = (found - found.mean()).abs()
+    if not far.max() > 3 * found.std():
+        return ""
+    place = int(far.to_numpy().argmax())
+    most, without = float(found.iloc[place]), found.drop(found.index[place])
+    return (
+        f"One case differs by {most:+.1f} ml for {name}; without it the bias is {without.mean():+.1f} instead of "
+        f"{found.mean():+.1f} ml."
+    ).replace("-", MINUS)
+
+
+def labels_said(cases: pd.DataFrame, own_label: pd.Series, name: str) -> str:
+    """How much of a method's volume in parenchymal cases bears another label, as it counts all the same; else empty.
+
+    Parameters
+    ----------
+    cases : parenchymal cases with case_id, patient_id, reference_ml and network_ml. own_label : ml of blood with the
+        label parenchymal by case_id. name : of the method.
+    """
+    told = cases.assign(own=cases["case_id"].map(own_label).astype("float")).dropna(subset=["own", "network_ml"])
+    other = told["network_ml"] - told["own"]
+    if len(told) < FEWEST or not other.max() >= 0.05:
+        return ""
+    alone = bland_altman(told["own"], told["reference_ml"], patients=told["patient_id"])
+    return (
+        f"All blood that {name} marks counts, whatever its label: in {len(told)} parenchymal cases "
+        f"{other.mean():.1f} ml on average (at most {other.max():.1f} ml) is labeled ventricular or subarachnoid. Of "
+        f"the label parenchymal alone the volume differs by {alone.bias:+.1f} ml (95 % limits of agreement "
+        f"{alone.loa_lower:.1f} to {alone.loa_upper:.1f} ml)."
+    ).replace(" -", f" {MINUS}")
 
 
 def quote_said(panel: Mapping) -> str:
@@ -126,7 +162,12 @@ def margin_said(panel: Mapping, name: str) -> str:
     if tost is None:
         return f"For {name} there are too few patients to hold against the margin of {margin}."
     mean = "lies inside" if tost["equivalent"] else "is not shown to lie inside"
-    said = f"For {name} the mean difference {mean} the margin of {margin} (two one-sided tests, p {p_said(tost['p'])})"
+    # Tests take patients as independent, so theirs is the mean of the patients' means.
+    of = " of the patients' means" if panel["n_patients"] < panel["n"] else ""
+    said = (
+        f"For {name} the mean difference{of}, {number(tost['mean'])} ml, {mean} the margin of {margin} (two one-sided "
+        f"tests, p {p_said(tost['p'])})"
+    )
     kind = panel["limits_to_quote"]["limits"]
     if kind == "regression":
         return f"{said}; {_along_regression(panel)}."

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from ich.by_label import lesions_found, misses_and_false_alarms, overlap_by_label, typed
+from ich.by_label import lesions_found, misses_and_false_alarms, overlap_by_label, own_label_ml, typed
 from ich.overlap import overlap_by_label as measured
 
 SPACING, POSITIONS = (1.0, 1.0), np.arange(4) * 5.0  # voxels of 5 microliters
@@ -42,6 +42,13 @@ def test_misses_and_false_alarms_are_counted(metrics):
     known = binomtest(2, 3).proportion_ci(method="wilson")
     assert (row["false_share_ci_low"], row["false_share_ci_high"]) == pytest.approx(tuple(known))
     assert (row["false_median_ml"], row["false_max_ml"]) == pytest.approx((0.08, 0.08))
+
+
+def test_blood_of_one_label_is_counted_by_case(metrics):
+    found = own_label_ml(metrics, "network", "parenchymal")
+    assert found.to_dict() == pytest.approx({"a": 4, "b": 0, "c": 4, "d": 0})
+    binary = metrics[metrics["label"].isin(["blood", "parenchymal"])]
+    assert own_label_ml(binary, "network", "parenchymal").empty
 
 
 def test_a_missed_label_counts_as_no_overlap(metrics):

@@ -43,7 +43,7 @@ def test_what_the_cohort_knows_is_answered_and_the_rest_is_left_to_the_authors()
     assert table.index.tolist() == [f"CLAIM {n}" for n in (*range(7, 22), 35, 36)]
     assert table.loc["CLAIM 7", "answer"] == "BHSD; 2 sites named"
     assert table.loc["CLAIM 10", "answer"] == "1 of 3 excluded, each with its reason"
-    assert table.loc["CLAIM 18", "answer"].startswith("second manual outline of 1 case")
+    assert table.loc["CLAIM 18", "answer"].startswith("second outline of 1 case")
     assert table.loc["CLAIM 19", "answer"] == "rule site, seed 4: 1 train, 1 test"
     assert not table.loc[table["answer"] == AUTHORS, "answered"].any()
     told = table[~table["answered"] & (table["answer"] != AUTHORS)]

@@ -165,7 +165,23 @@ def test_agree_writes_json(tmp_path, capsys):
     result = json.loads((tmp_path / "r" / "x.json").read_text())
     assert (result["n"], result["bias"]) == (4, 1.5)
     assert main([*arguments, "--method", "c"]) == 2
-    assert capsys.readouterr().err.startswith("ich agree: ")
+    said = capsys.readouterr()
+    assert "n 4, each row taken for a patient (--patient names them); bias 1.50 ml, limits of agreement" in said.out
+    assert said.err.startswith("ich agree: ")
+
+
+def test_agree_takes_patients_and_margins(tmp_path, capsys):
+    table = pd.DataFrame({"PatientID": ["p", "p", "q", "r"], "a": [1.0, 5, 9, 30], "b": [2.0, 5, 11, 33]})
+    table.to_csv(tmp_path / "table.csv", index=False)
+    out = tmp_path / "x.json"
+    call = ["agree", str(tmp_path / "table.csv"), "--reference", "a", "--method", "b", "--out", str(out)]
+    assert main([*call, "--patient", "PatientID", "--margin-ml", "2", "--margin-percent", "30"]) == 0
+    found = json.loads(out.read_text())
+    assert (found["n_patients"], found["margin_ml"], found["margin_percent"]) == (3, 2, 30)
+    assert found["within_margin_ml"] == 0.75
+    assert "n 4 of 3 patients; bias 1.50 ml" in capsys.readouterr().out
+    assert main([*call, "--patient", "patient"]) == 2
+    assert "--patient patient: no such column; found PatientID, a, b" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

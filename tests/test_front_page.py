@@ -77,7 +77,7 @@ def test_a_case_without_a_prediction_is_counted_in_the_answer(demo):
     table.to_csv(run / "tables" / "agreement.csv", index=False)
     text = words(index_html(run, manifest))
     assert re.search(r"95 % limits of agreement −\d+\.\d to \d+\.\d ml \(n = 20\); ABC/2's by", text)
-    assert "7 cases without a usable prediction left out" in text
+    assert "Cases left out for want of a volume: network 7" in text
 
 
 def test_sections_come_in_the_order_a_reader_asks(demo):

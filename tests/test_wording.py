@@ -1,21 +1,26 @@
 """Sentences of the notebooks say what the data hold, and no more."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from ich.agreement import agreement_table, panel
-from ich.print_tables import quoted_limits, quoted_said
+from ich.print_tables import ALONG_COVERS, CCC_COVERS, quoted_limits, quoted_said
 from ich.volume_limits import regression_limits
 from ich.wording import (
     case_ids,
     enough_digits,
+    labels_said,
     largest_tenth,
     margin_said,
+    outlier_said,
     reference_outlines,
     too_few_to_compare,
     volumes_differ,
 )
 
+CHECKS = Path(__file__).resolve().parents[1] / "reports" / "checks"
 NAMES = {"network_ml": "the predictions", "abc2_ml": "ABC/2"}
 
 
@@ -79,11 +84,54 @@ def test_a_margin_is_kept_by_the_mean_and_not_by_single_cases():
         {"reference": truth, "near": truth + random.normal(0, 1, 40), "far": truth + random.normal(0, 4, 40)}
     )
     near, far = (margin_said(panel(table, name, "reference"), name) for name in ("near", "far"))
-    assert "the mean difference lies inside the margin of ±5 ml" in near
+    mean = f"{(table['near'] - truth).mean():.1f}".replace("-", "−")
+    assert f"the mean difference, {mean} ml, lies inside the margin of ±5 ml" in near
     assert near.endswith("lie inside as well.")
     assert "lies inside" in far
     assert ", but the limits of agreement" in far
     assert far.endswith("reach beyond.")
+
+
+def test_the_mean_that_is_tested_is_told_where_patients_have_several_scans():
+    """One patient of ten scans that are 4 ml too large, nine others of one scan without error."""
+    patients = ["a"] * 10 + list("bcdefghij")
+    truth = np.linspace(10, 60, 19)
+    table = pd.DataFrame({"patient": patients, "truth": truth, "method": truth + np.repeat([4.0, 0.0], [10, 9])})
+    said = margin_said(panel(table, "method", "truth", patient="patient"), "it")
+    assert "the mean difference of the patients' means, 0.4 ml, lies inside" in said.replace("For it ", "")
+
+
+def test_a_case_far_from_all_others_is_told():
+    gap = pd.Series([0.5, -0.5] * 10 + [-9.0, np.nan])
+    assert (
+        outlier_said(gap, "ABC/2")
+        == "One case differs by −9.0 ml for ABC/2; without it the bias is +0.0 instead of −0.4 ml."
+    )
+    assert not outlier_said(gap.iloc[:20], "ABC/2")
+
+
+def test_blood_of_another_label_is_told():
+    cases = pd.DataFrame(
+        {"case_id": list("abcd"), "patient_id": list("pqrs"), "reference_ml": [10.0, 20, 30, 40],
+         "network_ml": [10.0, 19, 30, 39]}
+    )  # fmt: skip
+    said = labels_said(cases, pd.Series({"a": 10.0, "b": 15.0, "c": 28.0, "d": 37.0}), "the network")
+    assert "in 4 parenchymal cases 2.0 ml on average (at most 4.0 ml) is labeled ventricular" in said
+    gap = np.array([0.0, -5, -2, -3])
+    ends = [gap.mean() + sign * 1.96 * gap.std(ddof=1) for sign in (-1, 1)]
+    assert f"−2.5 ml (95 % limits of agreement {ends[0]:.1f} to {ends[1]:.1f} ml)".replace("-", "−") in said
+    assert not labels_said(cases, cases.set_index("case_id")["network_ml"], "the network")
+    assert not labels_said(cases, pd.Series(dtype=float), "the network")
+
+
+def test_the_coverage_that_is_told_is_what_was_simulated():
+    found = pd.read_csv(CHECKS / "few_patients.csv")
+    for rows, told in (
+        (found[found["statistic"] == "CCC"], CCC_COVERS),
+        (found[found["statistic"].str.startswith("upper limit along")], ALONG_COVERS),
+    ):
+        low, high = (100 * rows["coverage"].agg(end) for end in ("min", "max"))
+        assert told == f"{low:.0f} to {high:.0f} %"
 
 
 def test_a_number_that_is_not_0_does_not_read_as_0():
@@ -99,8 +147,9 @@ def test_the_limits_to_quote_are_given_in_numbers(tmp_path):
     low, high = (np.exp(logs.mean() + sign * 1.96 * logs.std()) for sign in (-1, 1))
     ends = [row[f"ratio_loa_{limit}_ci_{end}"] for limit in ("lower", "upper") for end in ("low", "high")]
     said = f"{low:.2f} ({ends[0]:.2f} to {ends[1]:.2f}) to {high:.2f} ({ends[2]:.2f} to {ends[3]:.2f})"
-    assert quoted_limits(row) == f"{said} times the reference"
-    assert quoted_said({"ABC/2": row}).endswith(f"ABC/2 {said} times the reference.")
+    at_30 = f"({30 * (low - 1):.1f} to {30 * (high - 1):.1f} ml at 30 ml)".replace("-", "−")
+    assert quoted_limits(row) == f"{said} times the reference {at_30}"
+    assert quoted_said({"ABC/2": row}).endswith(f"ABC/2 {said} times the reference {at_30}.")
     steady = {"limits_to_quote": "constant", "loa_lower": -2.04, "loa_upper": 3}
     assert quoted_limits(steady) == "−2.0 to 3.0 ml"
     assert quoted_said({"a": steady}) == ""
