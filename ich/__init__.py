@@ -127,5 +127,6 @@ Modules, each importing only from those before it:
 - report: what a finished run gives out
 - choices: parameters that need or exclude one another
 - study: the run of a study
+- arguments: what every command takes
 - cli: the command line
 """
