@@ -163,9 +163,9 @@ def margin_said(panel: Mapping, name: str) -> str:
         return f"For {name} there are too few patients to hold against the margin of {margin}."
     mean = "lies inside" if tost["equivalent"] else "is not shown to lie inside"
     # Tests take patients as independent, so theirs is the mean of the patients' means.
-    of = " of the patients' means" if panel["n_patients"] < panel["n"] else ""
+    tested = "mean of the patients' mean differences" if panel["n_patients"] < panel["n"] else "mean difference"
     said = (
-        f"For {name} the mean difference{of}, {number(tost['mean'])} ml, {mean} the margin of {margin} (two one-sided "
+        f"For {name} the {tested}, {number(tost['mean'])} ml, {mean} the margin of {margin} (two one-sided "
         f"tests, p {p_said(tost['p'])})"
     )
     kind = panel["limits_to_quote"]["limits"]

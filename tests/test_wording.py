@@ -98,7 +98,7 @@ def test_the_mean_that_is_tested_is_told_where_patients_have_several_scans():
     truth = np.linspace(10, 60, 19)
     table = pd.DataFrame({"patient": patients, "truth": truth, "method": truth + np.repeat([4.0, 0.0], [10, 9])})
     said = margin_said(panel(table, "method", "truth", patient="patient"), "it")
-    assert "the mean difference of the patients' means, 0.4 ml, lies inside" in said.replace("For it ", "")
+    assert "the mean of the patients' mean differences, 0.4 ml, lies inside" in said.replace("For it ", "")
 
 
 def test_a_case_far_from_all_others_is_told():
