@@ -27,8 +27,9 @@ def describe_figures(folder: Path) -> dict[str, str]:
 
 
 def describe_pages(run: Path) -> dict[str, str]:
-    """SHA-256 of every page and executed notebook of a run, by their paths from its folder."""
-    paths = [*(run / "html").glob("*"), *(run / "notebooks").glob("*.ipynb")]
+    """SHA-256 of every page, executed notebook, table for print and the captions of a run, by paths from its folder."""
+    paths = [*(run / "html").glob("*"), *(run / "notebooks").glob("*.ipynb"), run / "figures" / "captions.json"]
+    paths += [path for ending in ("tex", "docx") for path in (run / "tables").glob(f"*.{ending}")]
     return {path.relative_to(run).as_posix(): file_hash(path) for path in sorted(paths) if path.is_file()}
 
 

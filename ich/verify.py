@@ -216,14 +216,14 @@ def _check_notebooks(run: Path, names: list[str], found: Findings) -> None:
 
 
 def _check_pages(run: Path, stated: dict[str, str] | None, found: Findings) -> None:
-    """Pages and notebooks are those that the manifest states, where it states any and this copy has them."""
+    """Pages, notebooks, tables for print and captions are those of the manifest, where it and this copy have them."""
     if not isinstance(stated, dict):
         return
     here = describe_pages(run)
     changed = [
         f"{name} is not the one that the manifest states" for name in sorted(here) if stated.get(name) != here[name]
     ]
-    _say(found, changed, f"SHA-256 of {len(here)} pages and notebooks")
+    _say(found, changed, f"SHA-256 of {len(here)} pages, notebooks, tables for print and captions")
 
 
 def _check_figures(run: Path, stated: dict[str, str] | None, found: Findings) -> None:

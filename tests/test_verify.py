@@ -155,7 +155,10 @@ def test_an_edited_page_is_named(run):
     (run / "manifest.json").write_text(json.dumps(manifest | {"pages": describe_pages(run)}))
     assert verify_run(run).wrong == []
     (run / "html" / "index.html").write_text("differs by +0.1 ml")
-    assert verify_run(run).wrong == ["html/index.html is not the one that the manifest states"]
+    table = run / "tables" / "agreement.docx"
+    table.write_bytes(table.read_bytes() + b" ")
+    said = "is not the one that the manifest states"
+    assert verify_run(run).wrong == [f"html/index.html {said}", f"tables/agreement.docx {said}"]
 
 
 def test_a_test_patient_in_training_is_named(run):
