@@ -79,12 +79,12 @@ def segment_all(
     Parameters
     ----------
     jobs : processes, each with the network; `ich.gpu.processes` says how many share a GPU.
-    resume : take up what an interrupted call with the same scans and weights has done, after checking each mask's
-        SHA-256 and that no file of its scan is newer; without it these scans are done again.
+    resume : take up what an earlier call with the same weights has done, after checking each mask's SHA-256 and that no
+        file of its scan is newer; scans that it did not have come after its own. Without it all are done again.
 
     Returns
     -------
-    The summary, one row per scan in order; `reason` is set where there is no result.
+    The summary, one row per scan in the order of key.csv; `reason` is set where there is no result.
 
     Raises
     ------
@@ -93,6 +93,9 @@ def segment_all(
     jobs = processes(choose_device(device), jobs)
     places = devices(choose_device(device), jobs)
     card = ready(weights, places[0]).card  # weights that cannot be used are no fault of a scan
+    if resume and (known := _scans_before(out)):
+        given = {str(scan): scan for scan in scans}
+        scans = [given[scan] for scan in known if scan in given] + [given[scan] for scan in given if scan not in known]
     names = [f"case-{number:03d}" for number in range(1, len(scans) + 1)]
     key = pd.DataFrame({"case": names, "scan": [str(scan) for scan in scans]})
     _check_folder(out, key)
@@ -113,10 +116,15 @@ def segment_all(
     return pd.DataFrame([rows[done] for done in sorted(rows)], columns=COLUMNS)
 
 
+def _scans_before(out: Path) -> list[str]:
+    """The scans of an earlier call in their order."""
+    return list(pd.read_csv(out / "key.csv", dtype=str)["scan"]) if (out / "key.csv").is_file() else []
+
+
 def _check_folder(out: Path, key: pd.DataFrame) -> None:
     """Refuse a folder of other scans: case-001 of one patient would stand beside what is left of another's."""
-    if (out / "key.csv").is_file():
-        if not pd.read_csv(out / "key.csv", dtype=str).equals(key):
+    if before := _scans_before(out):
+        if before != list(key["scan"].head(len(before))):
             raise ValueError(f"{out}: key.csv lists other scans than these: choose another folder")
     elif (out / "summary.csv").exists():
         raise ValueError(f"{out}: holds a summary.csv that is not of these scans: choose another folder")
@@ -161,13 +169,13 @@ def _newer(scan: Path, mask: Path) -> bool:
 
 def _segment(scan: Path, out: Path, name: str, weights: Path, device: str) -> dict:
     try:
-        row = _row(segment(scan, out / name, ready(weights, device)))
-        return {"case": name} | row | {"mask_sha256": file_hash(out / name / "mask.nii.gz")}
+        return {"case": name} | _row(segment(scan, out / name, ready(weights, device)))
     except (ScanError, OSError, ValueError, RuntimeError, MemoryError) as error:
         if isinstance(error, torch.AcceleratorError) and not out_of_memory(error):
             # The device is of no use to this process any more: later scans would fail for no fault of theirs.
             raise OSError(f"the device failed while {name} was segmented, --resume goes on: {error}") from error
-        return {"case": name, "reason": str(error).replace(str(scan), name)}
+        said = str(error).replace(str(scan), name).replace(str(out / name), name)
+        return {"case": name, "reason": said.removeprefix(f"{name}: ")}
 
 
 def _died(scan: Path, out: Path, name: str, weights: Path, device: str) -> dict:
@@ -185,4 +193,5 @@ def _row(result: dict) -> dict:
         "slice_mm": result["spacing"]["slice_mm"],
         "tilt_deg": result["tilt_deg"],
         "warnings": "; ".join(result["warnings"]),
+        "mask_sha256": result["mask_sha256"],
     }

@@ -12,10 +12,14 @@ from ich.growth import Growth, growth
 from ich.model import SHIPPED_WEIGHTS
 from ich.predict import Prediction, Weights, predict
 from ich.scan import Scan, ScanError, read_scan
+from ich.seen import CHOSEN, TAUGHT
 from ich.tables import LABELS
 
 CARD = ("sha256", "trained_on", "not_tested", "simulated", "best_step", "use")  # of the weights, in case.json
 SIMULATED = "The scan is simulated: it is of no patient."
+
+
+FEW_SCANS = 50
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,14 @@ def warnings_for(scan: Scan, prediction: Prediction, weights: Weights, limits: L
         )
     if weights.card.get("simulated"):
         found.append("The network was trained on simulated scans only and has not been validated on patients.")
+    seen = {use: len(digests.split()) for use, digests in weights.card.get("scans_seen", {}).items()}
+    if 0 < seen.get(TAUGHT, 0) < FEW_SCANS:
+        found.append(
+            f"The network was trained, or trained further, on {seen[TAUGHT]} scans and chosen on {seen[CHOSEN]}: too "
+            "few to know what it misses."
+        )
+    if weights.card["volume_calibration"]["factor"] is None:
+        found.append("The volume has no prediction interval: the network was chosen on too few scans.")
     found += [
         f"No training case was labeled {label}: do not rely on the network to mark blood as {label}."
         for label in weights.card.get("absent_labels", [])

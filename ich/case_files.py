@@ -12,6 +12,7 @@ from ich.dicom_seg import write_dicom_seg
 from ich.folders import real_path
 from ich.model import SHIPPED_WEIGHTS
 from ich.predict import Prediction, Weights
+from ich.provenance import file_hash
 from ich.scan import ScanError, write_mask
 from ich.series import Series, choose_series
 
@@ -28,11 +29,12 @@ def write(found: Case, scan_path: Path, out: Path, dicom_out: Path | None = None
     out.mkdir(parents=True, exist_ok=True)
     _write_content(found, out)  # first: it tells whose the other files are, should this be interrupted
     write_mask(out / "mask.nii.gz", found.prediction.labels, found.scan.grid)
+    found.content["mask_sha256"] = file_hash(out / "mask.nii.gz")
     if found.scan.source == "dicom" and found.prediction.volume_ml > 0:
         found.content["warnings"] += _write_dicom(
             choose_series(scan_path, series), dicom_out or out, found.prediction, found.content
         )
-        _write_content(found, out)
+    _write_content(found, out)
     write_text(out / "case.html", case_page(found))
 
 
@@ -47,16 +49,20 @@ def segment(
 ) -> dict:
     """`analyze` one scan and `write` what was found; returns the content of case.json.
 
-    What an earlier call has left in `out` is removed first, as it may be another patient's. If a scan or the weights
-    cannot be used, nothing is written.
+    What an earlier call has left in `out` is removed before the scan is read, as it may be another patient's; a scan or
+    weights that are not there remove nothing.
 
     Raises
     ------
     FileExistsError
-        `out` holds a file that a case would overwrite and that no earlier call has written.
+        `out` holds a file that a case would overwrite and that no earlier call has written, or a mask that was changed
+        since.
     """
+    loaded = weights if isinstance(weights, Weights) else Weights.load(weights, device)
+    if not scan_path.exists():
+        raise FileNotFoundError(f"{scan_path}: no such file or folder")
     _clear(out, scan_path)
-    found = analyze(scan_path, weights, device, earlier, series=series, earlier_series=earlier_series)
+    found = analyze(scan_path, loaded, device, earlier, series=series, earlier_series=earlier_series)
     _clear(out, scan_path)  # again: another call may have written there meanwhile
     write(found, scan_path, out, series=series)
     return found.content
@@ -73,8 +79,23 @@ def _clear(out: Path, scan_path: Path) -> None:
         raise FileExistsError(
             f"{left[0]} would be overwritten and is not what `ich segment` wrote there: choose another folder"
         )
+    if own and is_changed(out):
+        raise FileExistsError(
+            f"{out / 'mask.nii.gz'} was changed after `ich segment` wrote it, by a reader perhaps: move it away, or "
+            "choose another folder"
+        )
     for path in sorted(left, key=lambda path: path.name == "case.json"):  # which tells whose they are, last
         path.unlink()
+
+
+def is_changed(out: Path) -> bool:
+    """Whether the mask of a case is not the one that was written, as far as its case.json tells."""
+    try:
+        written = json.loads((out / "case.json").read_text(encoding="utf-8")).get("mask_sha256")
+    except (OSError, ValueError, AttributeError):
+        return False
+    mask = out / "mask.nii.gz"
+    return written is not None and mask.is_file() and file_hash(mask) != written
 
 
 def _write_dicom(series: Series, out: Path, prediction: Prediction, result: dict) -> list[str]:

@@ -19,10 +19,10 @@ def doubts(scan: Path, earlier: Path, series: str | None = None, earlier_series:
     ----------
     series : name of the scan's series, as `ich.series.choose_series` takes it.
     """
-    if real_path(scan) == real_path(earlier):
+    if real_path(scan) == real_path(earlier) and (series == earlier_series or scan.is_file()):
         return ["The scan and the earlier scan are the same."]
     now, before = _header(scan, series), _header(earlier, earlier_series)
-    found = []
+    found = [] if now and before else ["Nothing tells whether both scans are of one patient and which was made first."]
     if _differ(now, before, "PatientID"):
         found.append("The earlier scan has another patient ID: growth is meaningless if it is of another patient.")
     if str(now.get("SeriesInstanceUID") or "scan") == str(before.get("SeriesInstanceUID") or "earlier"):

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -204,6 +205,40 @@ def test_a_batch_does_not_go_into_the_folder_of_another(scans, weights, tmp_path
     segment_all([scans / "Jane", scans / "Jim"], tmp_path / "out", weights)
     with pytest.raises(ValueError, match=r"key\.csv lists other scans than these: choose another folder"):
         segment_all([scans / "Jim", scans / "Jane"], tmp_path / "out", weights)
+
+
+def test_scans_that_have_come_since_are_added_to_a_batch(scans, weights, tmp_path):
+    out = tmp_path / "out"
+    segment_all([scans / "Jim"], out, weights)
+    first = (out / "case-001" / "case.json").stat().st_mtime_ns
+    both = segment_all([scans / "Jane", scans / "Jim"], out, weights, resume=True)
+    assert both["case"].tolist() == ["case-001", "case-002"]
+    assert [Path(scan).name for scan in pd.read_csv(out / "key.csv")["scan"]] == ["Jim", "Jane"]
+    assert (out / "case-001" / "case.json").stat().st_mtime_ns == first, "done before"
+
+
+def test_a_result_stays_where_the_next_is_not_there_and_where_a_reader_has_changed_it(scans, weights, tmp_path):
+    out = tmp_path / "out"
+    segment(scans / "Jane", out, weights)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for call in ((tmp_path / "typo.nii.gz", out, weights), (scans / "Jane", out, tmp_path / "no weights")):
+        with pytest.raises((ScanError, FileNotFoundError)):
+            segment(*call)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    (out / "mask.nii.gz").write_bytes(b"corrected")
+    with pytest.raises(FileExistsError, match=r"mask\.nii\.gz was changed after `ich segment` wrote it"):
+        segment(scans / "Jim", out, weights)
+    assert (out / "mask.nii.gz").read_bytes() == b"corrected"
+
+
+def test_a_mask_that_a_reader_has_changed_is_kept_when_a_batch_is_taken_up(scans, weights, tmp_path):
+    out = tmp_path / "out"
+    segment_all([scans / "Jane", scans / "Jim"], out, weights)
+    (out / "case-002" / "mask.nii.gz").write_bytes(b"corrected")
+    again = segment_all([scans / "Jane", scans / "Jim"], out, weights, resume=True)
+    assert again["reason"].isna().tolist() == [True, False]
+    assert again["reason"][1].startswith("case-002/mask.nii.gz was changed after")
+    assert (out / "case-002" / "mask.nii.gz").read_bytes() == b"corrected"
 
 
 def test_an_earlier_scan_that_cannot_be_one_is_doubted(tmp_path, weights):
