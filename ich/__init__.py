@@ -126,6 +126,7 @@ Modules, each importing only from those before it:
 - verify: whether a run holds what its manifest says
 - report: what a finished run gives out
 - choices: parameters that need or exclude one another
+- run_folder: a run's folder, and the run before
 - study: the run of a study
 - arguments: what every command takes
 - cli: the command line

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -51,6 +50,7 @@ def _check_output(options: argparse.Namespace) -> None:
 
 def _study(options: argparse.Namespace) -> int:
     from ich.notebook import NotebookFailed
+    from ich.run_folder import before
     from ich.study import plan, read_profile, run_study
 
     profile = read_profile(options.profile, options.notebooks)
@@ -62,6 +62,8 @@ def _study(options: argparse.Namespace) -> int:
     try:
         index = run_study(planned, resume=options.resume, overwrite=options.overwrite, until=options.until)
     except NotebookFailed as error:
+        if (kept := before(planned.run)).is_dir():
+            print(f"the run before is kept in {kept} until the first notebook is done", file=sys.stderr)
         print(f"\n{error}\ncontinue with: {_resume(options)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -115,7 +117,7 @@ def _cohort(options: argparse.Namespace) -> int:
 
 def _run_folder(profile_name: str, settings: list[str], out: Path, overwrite: bool) -> int:
     """Run a profile into a folder of the caller's choice; says what was excluded."""
-    from ich import tables
+    from ich import run_folder, tables
     from ich.notebook import NotebookFailed
     from ich.study import plan, read_profile, run_study
 
@@ -135,10 +137,13 @@ def _run_folder(profile_name: str, settings: list[str], out: Path, overwrite: bo
         kind, _, said = error.reason.partition("\n")[0].partition(": ")
         if kind in ("ScanError", "ValueError") and not (out / "tables" / "cohort.csv").is_file():
             # The input cannot be read: nothing was made of it, and what the notebook quotes of it may name patients.
-            shutil.rmtree(out)
+            run_folder.restore(out)
             raise ValueError(said) from None
         print(f"\n{error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; begin again with --overwrite, or remove {out}", file=sys.stderr)
+        return 130
     print(f"Report: {index}")
     return _say_failures(tables.read(out / "tables" / "exclusions.csv"))
 
@@ -317,7 +322,7 @@ def _list(options: argparse.Namespace) -> int:
         profile = read_profile(path.stem, options.notebooks)
         print(f"  {profile.name:12} {profile.title}: {', '.join(profile.notebooks)}")
     print("runs")
-    for path in sorted(options.reports.glob("*/settings.yaml")):
+    for path in sorted(options.reports.glob("[!.]*/settings.yaml")):
         try:
             print(describe(path.parent))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # a table saved by another program

@@ -43,8 +43,7 @@ def _rows(path: Path) -> int:
 def describe_input(path: Path) -> dict:
     """SHA-256 of a file, or of the names and hashes of a folder's files in the order of their names."""
     if path.is_file():
-        rows = {"rows": _rows(path)} if path.suffix == ".csv" else {}
-        return {"sha256": file_hash(path), **rows}
+        return {"sha256": file_hash(path)}
     files = sorted(file for file in path.rglob("*") if file.is_file())
     digest = hashlib.sha256()
     for file in files:

@@ -4,22 +4,22 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import yaml
 
-from ich import remote
+from ich import remote, run_folder
 from ich.atomic import locked, write_text
 from ich.choices import check_choices
 from ich.html import notebook_html
 from ich.notebook import LeftOut, Parameter, declared, execute, fingerprint, unknown
-from ich.provenance import code_version, describe_input, machine, package_versions
+from ich.provenance import code_version, describe_input, file_hash, machine, package_versions
 from ich.report import write_report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,6 @@ PATH_PARAMETERS = (
 )  # fmt: skip
 NAMED_BY_PATIENTS = ("root", "scan", "earlier")  # hospitals name folders by patients: such a path is kept nowhere
 MAX_PROFILE_BYTES = 2**20
-RUN_FOLDERS = ("tables", "notebooks", "html", "figures")
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def plan(profile: Profile, settings: list[str], name: str | None = None, *, repo
     inputs: dict[str, Path] = {}
     for chosen in values.values():
         for path_name in set(PATH_PARAMETERS) & set(chosen):
-            given = str(chosen[path_name])
+            given = os.path.expanduser(str(chosen[path_name]))  # a shell leaves the ~ of name=~/folder
             if given:
                 inputs[path_name] = Path(
                     os.path.realpath(remote.local(given))
@@ -207,6 +206,7 @@ def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, unti
     """
     run = plan.run
     run.parent.mkdir(parents=True, exist_ok=True)
+    _described.cache_clear()
     with locked(run.with_name(f".{run.name}.lock"), f"run {run.name}"):
         done = _prepare(plan, resume, overwrite)
         code = code_version(plan.sources[plan.profile.notebooks[0]].parent.parent)
@@ -218,6 +218,7 @@ def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, unti
                 notebook_html(run / "notebooks" / f"{name}.ipynb", run / "html" / f"{name}.html", links)
                 continue
             parameters = plan.parameters[name]
+            inputs = _inputs(plan, name)
             begun, clock = _now(), time.monotonic()
             try:
                 with _progress(f"[{place + 1}/{len(names)}] {name}") as on_cell:
@@ -240,12 +241,14 @@ def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, unti
             done[name] = {
                 "parameters": plan.stored(name),
                 "fingerprint": fingerprint(plan.sources[name], parameters),
+                "inputs": inputs,
                 "started": begun,
                 "ended": _now(),
                 "seconds": round(time.monotonic() - clock, 1),
                 "code": code,
             }
             _write_mapping(run / "progress.json", done)
+            run_folder.settle(run)
             if name == until:
                 return run / "html" / f"{name}.html"
         for name in done if left else ():  # their pages lead to one that is not there
@@ -268,17 +271,8 @@ def _prepare(plan: Plan, resume: bool, overwrite: bool) -> dict[str, dict]:
     if free_mb < plan.profile.needs_mb:
         raise OSError(f"run {run.name}: {free_mb} MB free, wanted {plan.profile.needs_mb} (needs_mb of the profile)")
     if content and overwrite and not resume:
-        if not any((run / name).is_file() for name in ("settings.yaml", "manifest.json")):
-            raise FileExistsError(f"{run.name} holds files and no settings.yaml: not a run, so it is not removed")
-        for path in content:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    try:
-        for folder in RUN_FOLDERS:
-            (run / folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=run):
-            pass
-    except OSError as error:
-        raise OSError(f"run folder {run.name} cannot be written: {error.strerror}") from error
+        run_folder.set_aside(run, plan.inputs)
+    run_folder.make(run)
     return _finished(plan) if resume else {}
 
 
@@ -296,6 +290,10 @@ def _finished(plan: Plan) -> dict[str, dict]:
         if records[name]["fingerprint"] != fingerprint(plan.sources[name], plan.parameters[name]):
             print(f"{name}: notebook or parameters changed; it runs again, and all after it")
             break
+        now = _inputs(plan, name)
+        if changed := [key for key, digest in records[name].get("inputs", now).items() if now.get(key) != digest]:
+            print(f"{name}: {', '.join(changed)} changed; it runs again, and all after it")
+            break
         kept[name] = records[name]
     if len(kept) == len(plan.profile.notebooks):
         print(f"run {plan.run.name} is finished; its pages are written again, --overwrite runs the notebooks")
@@ -304,6 +302,18 @@ def _finished(plan: Plan) -> dict[str, dict]:
     _write_mapping(plan.run / "progress.json", kept)
     (plan.run / "manifest.json").unlink(missing_ok=True)
     return kept
+
+
+@cache
+def _described(path: Path) -> dict:
+    """`describe_input`, read once in a call: of what the first notebook is given, whatever becomes of it meanwhile."""
+    return describe_input(path)
+
+
+def _inputs(plan: Plan, notebook: str) -> dict[str, str]:
+    """SHA-256 of what a notebook reads from outside the run, by parameter."""
+    given = plan.parameters[notebook]
+    return {name: _described(path)["sha256"] for name, path in plan.inputs.items() if given.get(name)}
 
 
 def _finish(plan: Plan, done: dict[str, dict], code: dict, left: dict[str, str]) -> Path:
@@ -327,7 +337,8 @@ def _finish(plan: Plan, done: dict[str, dict], code: dict, left: dict[str, str])
         "seeds": seeds,
         "notebooks": done,
         "left_out": profile.left_out | left,
-        "inputs": {name: describe_input(path) for name, path in sorted(plan.inputs.items())},
+        "inputs": {name: _described(path) for name, path in sorted(plan.inputs.items())},
+        "weights": file_hash(weights) if (weights := run / "model" / "weights.safetensors").is_file() else None,
     }
     index = write_report(run, manifest, plan.inputs.get("predictions"))
     _write_mapping(run / "manifest.json", manifest)

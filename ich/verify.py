@@ -79,7 +79,7 @@ def verify_run(run: Path, shown: str = "") -> Findings:
     _check_figures(run, manifest.get("figures"), found)
     _check_claims(run, found)
     _check_volumes(run, found)
-    _check_weights(run, found)
+    _check_weights(run, manifest.get("weights"), found)
     found.absent += [f"{name}/ ({what})" for name, what in WITHOUT.items() if not (run / name).is_dir()]
     return found
 
@@ -288,7 +288,7 @@ def _check_volumes(run: Path, found: Findings) -> None:
     _say(found, wrong, f"{seen} scans and masks are there")
 
 
-def _check_weights(run: Path, found: Findings) -> None:
+def _check_weights(run: Path, ran_with: object, found: Findings) -> None:
     card, weights = run / "model" / "settings.json", run / "model" / "weights.safetensors"
     if not (run / "model").is_dir():
         return
@@ -298,7 +298,10 @@ def _check_weights(run: Path, found: Findings) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         found.wrong.append(f"model cannot be checked ({type(error).__name__}: settings.json or weights.safetensors)")
         return
-    _say(found, [] if same else ["model/weights.safetensors differs from its settings.json"], "SHA-256 of the weights")
+    wrong = [] if same else ["model/weights.safetensors differs from its settings.json"]
+    if ran_with and stated != ran_with:
+        wrong.append("model/ holds another network than the one that the manifest states")
+    _say(found, wrong, "SHA-256 of the weights")
 
 
 def _check_crate(folder: Path, names: list[str], found: Findings) -> None:

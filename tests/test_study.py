@@ -209,6 +209,49 @@ def test_an_existing_run_is_replaced_only_when_told(project):
     assert not (project / "reports" / "small" / "figures" / "old.svg").exists()
 
 
+def test_a_run_is_kept_until_the_first_notebook_of_the_next_is_done(project):
+    run = project / "reports" / "small"
+    before = run.with_name(".small.before")
+    study.run_study(planned(project, ["writes_a_table"], ["rows=5"]))
+    for _ in range(2):  # what failed is no run to keep
+        with pytest.raises(NotebookFailed):
+            study.run_study(planned(project, ["fails_when_told"]), overwrite=True)
+        assert len(pd.read_csv(before / "tables" / "cases.csv")) == 5
+    study.run_study(planned(project, ["writes_a_table"], ["rows=3"]), overwrite=True)
+    assert len(pd.read_csv(run / "tables" / "cases.csv")) == 3
+    assert not before.exists()
+
+
+def test_overwrite_loses_nothing_that_is_not_the_runs_own(project):
+    run = project / "reports" / "small"
+    study.run_study(planned(project, ["writes_a_table"]))
+    (run / "mydata").mkdir()
+    with pytest.raises(FileExistsError, match="small holds mydata, none of a run's: move it away first"):
+        study.run_study(planned(project, ["writes_a_table"]), overwrite=True)
+    (run / "mydata").rename(run / "data")
+    with pytest.raises(FileExistsError, match="masks lies in small, which --overwrite removes"):
+        study.run_study(planned(project, ["reads_masks"], [f"masks={run / 'data'}"]), overwrite=True)
+    (run / "tables" / "readers.csv").write_text("case_id\n")
+    with pytest.raises(FileExistsError, match=r"tables/readers\.csv, which readers have measured"):
+        study.run_study(planned(project, ["writes_a_table"]), overwrite=True)
+    assert (run / "manifest.json").is_file()
+
+
+def test_a_notebook_whose_input_has_changed_runs_again(project, capsys):
+    masks = project / "masks"
+    masks.mkdir()
+    (masks / "a.nii").write_text("one")
+    study.run_study(planned(project, ["reads_masks", "counts_its_runs"], [f"masks={masks}"]))
+    first = manifest(project)["inputs"]["masks"]
+    study.run_study(planned(project, ["reads_masks", "counts_its_runs"], [f"masks={masks}"]), resume=True)
+    assert runs(project) == 1
+    (masks / "a.nii").write_text("other")
+    study.run_study(planned(project, ["reads_masks", "counts_its_runs"], [f"masks={masks}"]), resume=True)
+    assert "reads_masks: masks changed; it runs again, and all after it" in capsys.readouterr().out
+    assert runs(project) == 2
+    assert manifest(project)["inputs"]["masks"] != first
+
+
 def test_overwrite_removes_no_folder_that_is_not_a_run(project):
     folder = project / "reports" / "small"
     folder.mkdir(parents=True)
