@@ -6,6 +6,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def _jobs(text: str) -> int:
+    number = int(text)
+    if number == 0 or number < -1:
+        raise argparse.ArgumentTypeError(f"{number}: wanted -1 for one per core, or 1 or more")
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     """Of all commands; what it finds has `name_of_command`."""
     whole = argparse.ArgumentParser(prog="ich", description="Study workbook for intracerebral hemorrhage on CT.")
@@ -31,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     phantom.add_argument("--seed", type=int, default=2019, help="seed of the cohort (default: 2019)")
     phantom.add_argument("--out", type=Path, required=True, help="folder to write")
     phantom.add_argument("--size", type=int, default=256, help="pixels on a side (default: 256)")
-    phantom.add_argument("--jobs", type=int, default=-1, help="worker processes, -1 for one per core")
+    phantom.add_argument("--jobs", type=_jobs, default=-1, help="worker processes, -1 for one per core")
 
     cohort = command("cohort", "a dataset's scans and masks to a checked cohort with its report")
     cohort.add_argument("kind", nargs="?", metavar="KIND", help="layout of the dataset; without it all are listed")
@@ -43,13 +50,14 @@ def parser() -> argparse.ArgumentParser:
     cohort.add_argument("--overwrite", action="store_true", help="remove an existing run there first")
 
     export = command("export", "a run's cohort and splits as an nnU-Net dataset")
-    export.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    export.add_argument("run", type=Path, metavar="RUN", help="run folder, or name of a run in reports")
+    export.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="nnUNet_raw folder to write into")
 
     measure = command("measure", "volume and ABC/2 of masks, one row each")
     measure.add_argument("masks", nargs="+", metavar="MASK", help="NIfTI mask, or its address")
     measure.add_argument("--out", type=Path, required=True, help="table to write (CSV)")
-    measure.add_argument("--jobs", type=int, default=-1, help="worker processes, -1 for one per core")
+    measure.add_argument("--jobs", type=_jobs, default=-1, help="worker processes, -1 for one per core")
 
     agree = command("agree", "agreement of two columns of a table, method - reference")
     agree.add_argument("table", type=Path, help="CSV with one row per case")
@@ -66,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--cohort", type=Path, help="CSV with case_id, patient_id, hemorrhage_type")
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder to write")
     evaluate.add_argument("--overwrite", action="store_true", help="remove an existing run there first")
-    evaluate.add_argument("--jobs", type=int, default=-1, help="worker processes, -1 for one per core")
+    evaluate.add_argument("--jobs", type=_jobs, default=-1, help="worker processes, -1 for one per core")
 
     comparing = command("compare", "several finished runs in one report, paired on the cases they share")
     comparing.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or name of a run in reports")
@@ -87,11 +95,14 @@ def parser() -> argparse.ArgumentParser:
     )
     segment.add_argument("--device", default="auto", help="such as cpu or cuda:1 (default: a GPU where there is one)")
     segment.add_argument("--resume", action="store_true", help="take up what an interrupted call with these scans did")
-    segment.add_argument("--jobs", type=int, default=-1, help="processes for several scans (default: one per core)")
+    segment.add_argument("--jobs", type=_jobs, default=-1, help="processes for several scans (default: one per core)")
 
     training = command("train", "train the network of a run without its notebook; torchrun shares the work")
-    training.add_argument("run", type=Path, metavar="RUN", help="run folder that 01_cohort has filled")
+    training.add_argument(
+        "run", type=Path, metavar="RUN", help="run folder that 01_cohort has filled, or its name in reports"
+    )
     training.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of 02_training")
+    training.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
     training.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="notebooks and profiles")
 
     joining = command("ensemble", "networks of several runs as one model folder, for segment --weights")
@@ -112,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--pixel-mm", type=float, metavar="MM", help="in-plane pixel of the network (default: 1.125)")
     pretrain.add_argument("--network-size", type=int, metavar="N", help="pixels on a side (default: 192)")
     pretrain.add_argument("--cache", type=Path, metavar="DIR", help="rendered cases, kept (default: OUT/cache)")
-    pretrain.add_argument("--jobs", type=int, default=-1, help="worker processes and threads, -1 for one per core")
+    pretrain.add_argument("--jobs", type=_jobs, default=-1, help="worker processes and threads, -1 for one per core")
 
     verifying = command("verify", "check a run or its archive: hashes, tables, notebooks, pages, figures")
     verifying.add_argument("run", type=Path, metavar="RUN", help="run folder, name of a run in reports, or zip")
@@ -125,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
     archiving.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
 
     opening = command("open", "show the report of a run in the browser")
-    opening.add_argument("run", metavar="RUN", help="name of the run")
+    opening.add_argument("run", type=Path, metavar="RUN", help="run folder, or name of a run in reports")
     opening.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
 
     explaining = command("help", "the parameters of a notebook: type, default, meaning")

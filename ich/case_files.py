@@ -13,7 +13,7 @@ from ich.folders import real_path
 from ich.model import SHIPPED_WEIGHTS
 from ich.predict import Prediction, Weights
 from ich.provenance import file_hash
-from ich.scan import ScanError, write_mask
+from ich.scan import ScanError, read_mask, write_mask
 from ich.series import Series, choose_series
 
 FILES = ("mask.nii.gz", "mask.dcm", "report.dcm", "case.html", "case.json")  # of a case
@@ -89,13 +89,19 @@ def _clear(out: Path, scan_path: Path) -> None:
 
 
 def is_changed(out: Path) -> bool:
-    """Whether the mask of a case is not the one that was written, as far as its case.json tells."""
+    """Whether the mask of a case is another than was written, as far as its case.json tells, and not a damaged one."""
     try:
         written = json.loads((out / "case.json").read_text(encoding="utf-8")).get("mask_sha256")
     except (OSError, ValueError, AttributeError):
         return False
     mask = out / "mask.nii.gz"
-    return written is not None and mask.is_file() and file_hash(mask) != written
+    if written is None or not mask.is_file() or file_hash(mask) == written:
+        return False
+    try:
+        read_mask(mask)
+    except ScanError:
+        return False
+    return True
 
 
 def _write_dicom(series: Series, out: Path, prediction: Prediction, result: dict) -> list[str]:

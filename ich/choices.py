@@ -1,5 +1,6 @@
 """Parameters of a study that need or exclude one another, and those with a fixed set of values."""
 
+import re
 from collections.abc import Mapping
 
 DATA = ("source", "masks", "manifest")  # where cases come from; none of them: the embedded cohort
@@ -22,11 +23,15 @@ def check_choices(values: Mapping[str, Mapping[str, object]]) -> None:
     from ich.sources import KINDS
     from ich.splits import RULES
 
-    allowed = {"source": ("", *KINDS), "split_rule": RULES, "device": ("auto", "cpu", "cuda")}
+    allowed = {"source": ("", *KINDS), "split_rule": RULES}
     for chosen in values.values():
         for name, wanted in allowed.items():
             if name in chosen and chosen[name] not in wanted:
                 raise ValueError(f"{name}={chosen[name]}: wanted one of {', '.join(filter(None, wanted))}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(chosen.get("device", "auto"))):
+            raise ValueError(f"device={chosen['device']}: wanted auto, cpu, cuda, or cuda:1 for the second GPU")
+        if chosen.get("jobs", -1) == 0:
+            raise ValueError("jobs=0: wanted -1 for one per core, or 1 or more")
         for name in ("margin_ml", "margin_percent"):
             if name in chosen and not float(str(chosen[name])) > 0:
                 raise ValueError(f"{name}={chosen[name]}: wanted a positive number")

@@ -38,11 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _check_output(options: argparse.Namespace) -> None:
     """Refuse a table or JSON file that would take the place of an input, or whose name is of another kind."""
-    ending = {"measure": ".csv", "agree": ".json"}.get(options.name_of_command)
+    ending = {"measure": ".csv", "agree": ".json", "archive": ".zip"}.get(options.name_of_command)
     if ending is None:
         return
-    inputs = options.masks if options.name_of_command == "measure" else [options.table]
-    if options.out.resolve() in {Path(str(given)).resolve() for given in inputs}:
+    given = {"measure": "masks", "agree": "table", "archive": "run"}[options.name_of_command]
+    read = getattr(options, given)
+    inputs = read if isinstance(read, list) else [read]
+    if options.out.resolve() in {Path(str(each)).resolve() for each in inputs}:
         raise ValueError(f"--out {options.out} is an input and would be overwritten: choose another file")
     if options.out.suffix.lower() != ending:
         raise ValueError(f"--out {options.out}: wanted a file that ends in {ending}, which is what is written")
@@ -151,7 +153,7 @@ def _run_folder(profile_name: str, settings: list[str], out: Path, overwrite: bo
 def _export(options: argparse.Namespace) -> int:
     from ich.nnunet import export
 
-    folder = export(options.run, options.out)
+    folder = export(_run(options.run, options.reports), options.out)
     print(f"{folder}; splits_final.json belongs into nnUNet_preprocessed/{folder.name}")
     return 0
 
@@ -162,8 +164,9 @@ def _measure(options: argparse.Namespace) -> int:
     from ich.tables import write_plain
 
     table, failures = measure_masks([local(mask) for mask in options.masks], options.jobs)
-    write_plain(table, options.out)
-    print(f"{len(table)} masks measured: {options.out}")
+    if len(table):
+        write_plain(table, options.out)
+        print(f"{len(table)} masks measured: {options.out}")
     return _say_failures(failures)
 
 
@@ -214,7 +217,7 @@ def _compare(options: argparse.Namespace) -> int:
     from ich.compare import compare, read_runs
     from ich.compare_page import write_comparison
 
-    folders = [run if run.is_dir() else options.reports / run for run in options.runs]
+    folders = [_run(run, options.reports) for run in options.runs]
     found = compare(read_runs(folders), options.method)
     print(f"{len(found.runs)} runs, {len(found.cases)} shared cases: {write_comparison(found, options.out)}")
     return 0
@@ -233,6 +236,8 @@ def _segment(options: argparse.Namespace) -> int:
     scans = [scan for path in options.scan for scan in scans_in(local(path))]
     inside = [scan for scan in scans if not real_path(scan).is_relative_to(real_path(options.out))]
     scans = inside or scans  # what an earlier call has written there is no scan
+    if options.earlier_series and not options.earlier:
+        raise ValueError("--earlier-series goes with --earlier")
     if len(scans) > 1:
         if options.earlier:
             raise ValueError(f"--earlier goes with one scan, {len(scans)} were given")
@@ -259,17 +264,21 @@ def _train(options: argparse.Namespace) -> int:
     from ich.trained import train_run
 
     line = "step {step:6d}  loss {loss:.3f}  validation Dice {validation_dice:.3f}"
-    parameters = chosen(options.notebooks / "02_training.ipynb", options.set)
-    history = train_run(options.run, parameters, lambda row: print(line.format(**row), flush=True))
-    if os.environ.get("RANK", "0") == "0":
-        print(f"best validation Dice {history['validation_dice'].max():.3f}: {options.run / 'model'}")
+    run = _run(options.run, options.reports)
+    parameters = chosen(options.notebooks / "02_training.ipynb", options.set, run)
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
+        print(f"{parameters['steps']} steps from {parameters['start_from'] or 'random weights'}", flush=True)
+    history = train_run(run, parameters, lambda row: print(line.format(**row), flush=True))
+    if first:
+        print(f"best validation Dice {history['validation_dice'].max():.3f}: {run / 'model'}")
     return 0
 
 
 def _ensemble(options: argparse.Namespace) -> int:
     from ich.trained import ensemble
 
-    runs = [run if run.is_dir() else options.reports / run for run in options.runs]
+    runs = [_run(run, options.reports) for run in options.runs]
     print(f"{len(runs)} networks, validation Dice {ensemble(runs, options.out):.3f}: {options.out}")
     return 0
 
@@ -294,7 +303,7 @@ def _pretrain(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from ich.verify import verify
 
-    found = verify(options.run if options.run.exists() else options.reports / options.run)
+    found = verify(_run(options.run, options.reports))
     print(found)
     print(f"{options.run.name}: {f'{len(found.wrong)} discrepancies' if found.wrong else 'as its manifest says'}")
     return 1 if found.wrong else 0
@@ -304,7 +313,9 @@ def _archive(options: argparse.Namespace) -> int:
     from ich.archive import write_archive
     from ich.verify import verify_run
 
-    run = options.run if options.run.is_dir() else options.reports / options.run
+    if options.license and not options.license.startswith(("http://", "https://")):
+        raise ValueError(f"--license {options.license}: wanted the address of a license, https://...")
+    run = _run(options.run, options.reports)
     wrong = verify_run(run).wrong
     if wrong:
         raise ValueError(f"{run.name} is not as its manifest says, so it is not archived: {wrong[0]}")
@@ -333,7 +344,7 @@ def _list(options: argparse.Namespace) -> int:
 def _open(options: argparse.Namespace) -> int:
     import webbrowser
 
-    page = options.reports / options.run / "html" / "index.html"
+    page = _run(options.run, options.reports) / "html" / "index.html"
     if not page.is_file():
         raise FileNotFoundError(
             f"{options.run}: no finished report in {options.reports}; `ich list` tells what is there"
@@ -352,6 +363,11 @@ def _help(options: argparse.Namespace) -> int:
         raise FileNotFoundError(f"no notebook {options.notebook}; there are {known}")
     print(parameters(notebook))
     return 0
+
+
+def _run(given: Path, reports: Path) -> Path:
+    """A run, or archive of one, by its path or by its name in the folder of runs."""
+    return given if given.exists() else reports / given
 
 
 def _say_failures(failures) -> int:

@@ -326,7 +326,11 @@ def _set_aside(table: pd.DataFrame, chosen: pd.DataFrame) -> None:
     for row in chosen.itertuples():
         found = table["case_id"] == str(row.case_id)
         if not found.any():
-            raise ValueError(f"cases set aside: case {row.case_id} is not in the cohort")
+            first = table["case_id"].iloc[0]
+            raise ValueError(
+                f"cases set aside: case {row.case_id} is not in the cohort; wanted ids as cohort.csv has them, such as "
+                f"{first} (of pseudonyms data/key.csv tells the cases)"
+            )
         if not isinstance(row.reason, str) or not row.reason.strip():
             raise ValueError(f"cases set aside: case {row.case_id} has no reason")
         table.loc[found & table["reason"].isna(), "reason"] = f"set aside: {row.reason.strip()}"

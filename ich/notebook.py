@@ -117,16 +117,18 @@ def declared(path: Path) -> dict[str, Parameter]:
     return found
 
 
-def chosen(path: Path, settings: list[str]) -> dict[str, object]:
-    """Every parameter of a notebook with its default or with what one of the `key=value` texts says.
+def chosen(path: Path, settings: list[str], run: Path) -> dict[str, object]:
+    """Every parameter of a notebook as a run has it, or else its default, or what one of the `key=value` texts says.
 
     Raises
     ------
     ValueError
-        A text without "=", a name that the notebook does not declare, or a value of another type.
+        A text without "=", a name that the notebook does not declare, a value of another type, or a path that the run
+        does not tell.
     """
     known = declared(path)
     values = {name: parameter.default for name, parameter in known.items()}
+    values |= {name: value for name, value in _of_run(run, path).items() if name in known}
     for text in settings:
         key, equals, value = text.partition("=")
         if not equals:
@@ -134,7 +136,22 @@ def chosen(path: Path, settings: list[str]) -> dict[str, object]:
         if key not in known:
             raise unknown(key, list(known), "parameter")
         values[key] = known[key].parse(value)
+    if str(values.get("start_from", "")).startswith("…"):
+        raise ValueError(
+            f"start_from: {run.name} keeps no more of its path than {values['start_from']}: --set it again"
+        )
     return values
+
+
+def _of_run(run: Path, notebook: Path) -> dict[str, object]:
+    """The parameters of a notebook that a study has stored."""
+    try:
+        stored = yaml.safe_load((run / "settings.yaml").read_text(encoding="utf-8"))["parameters"][notebook.stem]
+    except (OSError, KeyError, TypeError, yaml.YAMLError):
+        return {}
+    start = stored.get("start_from")
+    # A stored path is from the folder of notebooks, as the kernel got it.
+    return stored | ({"start_from": os.path.normpath(notebook.parent / start)} if start and start[0] != "…" else {})
 
 
 def _assigned(path: Path) -> list[str]:

@@ -136,6 +136,15 @@ def check_trained_on(card: dict, cases: pd.DataFrame) -> None:
         )
 
 
+def _check_unfinished(run: Path) -> None:
+    """Refuse to put another network into a run whose tables and pages are those of its own."""
+    if (run / "manifest.json").is_file():
+        raise FileExistsError(
+            f"{run.name} is a finished run, whose results are those of its network: train in a run of another name "
+            "(`ich study ... --name NAME --until 01_cohort` makes one)"
+        )
+
+
 def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
     """Put the networks of finished trainings together into one model folder, calibrated on the first run's validation.
 
@@ -154,6 +163,7 @@ def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
         There is one run only or one twice, the networks see scans in different ways, or one was trained on a patient,
         or has seen a scan, that the first run validates or tests on.
     """
+    _check_unfinished(out.resolve().parent)
     if len(runs) < 2:
         raise ValueError(f"{len(runs)} run was given: an ensemble takes two or more")
     if len({run.resolve() for run in runs}) < len(runs):
@@ -164,13 +174,14 @@ def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
     cases = {name: splits.open_split(runs[0], name) for name in ("train", "validation")}
     kept_apart = {"validates": cases["validation"], "tests": splits.open_split(runs[0], "test")}
     for run, (_, other, card) in zip(runs, loaded, strict=True):
-        if uncalibrated(other) != settings:
-            raise ValueError(f"{run.name}: its network has {other}, that of {runs[0].name} {settings}")
+        mine, theirs = vars(uncalibrated(other)), vars(settings)
+        if unlike := [f"{key}={mine[key]} instead of {theirs[key]}" for key in mine if mine[key] != theirs[key]]:
+            raise ValueError(f"{run.name}: its network has {', '.join(unlike)}, unlike that of {runs[0].name}")
         # Scans too: where nobody states the patients, runs may number the same ones in different orders.
         check_unseen(card, runs[0], run.name)
-        mine = splits.open_split(run, "train")
+        taught = splits.open_split(run, "train")
         for use, held in kept_apart.items():
-            met = held["case_id"][held["patient_id"].isin(mine["patient_id"])]
+            met = held["case_id"][held["patient_id"].isin(taught["patient_id"])]
             if len(met):
                 raise ValueError(
                     f"{run.name}: trained on patients that {runs[0].name} {use} on, such as that of {met.min()}"
@@ -199,7 +210,12 @@ def train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd
     Returns
     -------
     The learning curve; the first process has written it to tables/training.csv, and the network to model/.
+
+    Raises
+    ------
+    FileExistsError : the run is finished.
     """
+    _check_unfinished(run)
     given = Settings(pixel_mm=parameters["pixel_mm"], size=parameters["network_size"])
     start = begin(parameters["start_from"], given, run)
     settings = start.settings

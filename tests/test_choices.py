@@ -29,7 +29,7 @@ def test_a_margin_is_positive(margin):
 
 
 def test_a_device_is_checked_wherever_it_is_set():
-    with pytest.raises(ValueError, match="device=gpu: wanted one of auto, cpu, cuda"):
+    with pytest.raises(ValueError, match="device=gpu: wanted auto, cpu, cuda, or cuda:1"):
         check_choices({"03_test_set": {"device": "gpu"}})
 
 

@@ -265,3 +265,24 @@ def test_an_input_is_never_the_output(tmp_path, capsys):
     assert "wanted a file that ends in .csv" in capsys.readouterr().err
     assert table.read_text() == "case_id,a,b\n1,2,3\n"
     assert mask.read_bytes() == b"voxels"
+
+
+def test_runs_are_named_by_path_or_name_and_outputs_by_their_ending(tmp_path, capsys):
+    demo = Path(__file__).resolve().parents[1] / "reports" / "demo"
+    for call, said in (
+        (["archive", str(demo), "--out", str(tmp_path / "keep.csv")], "wanted a file that ends in .zip"),
+        (["archive", "demo", "--out", str(tmp_path / "a.zip"), "--license", "mine"], "wanted the address of a license"),
+        (["train", str(demo)], "demo is a finished run, whose results are those of its network"),
+        (["segment", "x.nii", "--out", str(tmp_path), "--earlier-series", "2"], "goes with --earlier"),
+    ):
+        assert main(call) == 2
+        assert said in capsys.readouterr().err, call
+    with pytest.raises(SystemExit):
+        main(["measure", "x.nii", "--out", "x.csv", "--jobs", "0"])
+    assert "0: wanted -1 for one per core, or 1 or more" in capsys.readouterr().err
+
+
+def test_a_table_stays_where_no_mask_could_be_measured(tmp_path, capsys):
+    (tmp_path / "results.csv").write_text("precious")
+    assert main(["measure", str(tmp_path / "typo.nii.gz"), "--out", str(tmp_path / "results.csv"), "--jobs", "1"]) == 1
+    assert (tmp_path / "results.csv").read_text() == "precious"

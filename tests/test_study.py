@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ich import study
-from ich.notebook import NotebookFailed, declared
+from ich.notebook import NotebookFailed, chosen, declared
 from ich.provenance import as_committed, describe_input
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
@@ -317,6 +317,22 @@ def test_of_an_error_that_the_package_raised_the_message_is_told_alone(project):
         study.run_study(planned(project, ["fails_when_told"], [f"table={project / 'cases.csv'}"]))
     assert failure.value.reason == "ValueError: cases.csv: no column 'case_id'; found patient"
     assert "--->" not in str(failure.value)
+
+
+def test_a_training_takes_the_parameters_of_its_run(project):
+    """A path is kept from the folder of notebooks, or not at all where it lies elsewhere."""
+    notebook = Path(__file__).resolve().parents[1] / "notebooks" / "02_training.ipynb"
+    stored = {"02_training": {"steps": 77, "start_from": "../ich/weights", "run_dir": "x"}}
+    (project / "settings.yaml").write_text(yaml.safe_dump({"parameters": stored}))
+    found = chosen(notebook, ["batch_size=3"], project)
+    assert (found["steps"], found["batch_size"]) == (77, 3)
+    assert Path(found["start_from"]) == notebook.parents[1] / "ich" / "weights"
+    stored["02_training"]["start_from"] = "…/weights"
+    (project / "settings.yaml").write_text(yaml.safe_dump({"parameters": stored}))
+    assert chosen(notebook, ["start_from=w"], project)["start_from"] == "w"
+    with pytest.raises(ValueError, match="start_from: project keeps no more of its path than …/weights"):
+        chosen(notebook, [], project)
+    assert chosen(notebook, [], project / "nowhere")["steps"] == 1000  # of a folder without settings, the defaults
 
 
 def test_a_dead_kernel_is_said_to_be_dead(project):
