@@ -46,4 +46,6 @@ def read_scan(path: str | Path, series: str | None = None) -> Scan:
         raise ScanError(f"{path}: no such file or folder")
     if not is_nifti(path):
         raise ScanError(f"{path}: wanted a .nii or .nii.gz file, or the folder of a DICOM series")
+    if series is not None:
+        raise ScanError(f"{path}: series {series} was asked for, and a NIfTI file has none")
     return read_nifti_scan(path)
