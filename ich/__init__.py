@@ -21,6 +21,7 @@ Modules, each importing only from those before it:
 - dicom: a DICOM series to a scan
 - scan: one CT in, one mask out
 - quality: what is wrong with a scan
+- contours: contours in a plane to pixels
 - label_names: what the name of a label says
 - dicom_masks: DICOM SEG and RTSTRUCT
 - dicom_seg: a mask as DICOM SEG

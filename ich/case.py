@@ -11,6 +11,7 @@ from ich.earlier import doubts
 from ich.growth import Growth, growth
 from ich.model import SHIPPED_WEIGHTS
 from ich.predict import Prediction, Weights, predict
+from ich.quality import check_quality
 from ich.scan import Scan, ScanError, read_scan
 from ich.seen import CHOSEN, TAUGHT
 from ich.tables import LABELS
@@ -20,6 +21,7 @@ SIMULATED = "The scan is simulated: it is of no patient."
 
 
 FEW_SCANS = 50
+SAID = ("reading", "slices")  # checks of which the notes on values and slices tell
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ def warnings_for(scan: Scan, prediction: Prediction, weights: Weights, limits: L
     """What a reader must know before using the numbers."""
     grid, familiar = scan.grid, weights.familiar
     found = [*grid.notes, *scan.notes]
+    quality = check_quality(scan, np.zeros_like(prediction.labels))  # of the scan alone: the mask is no reference
+    found += [f"Quality: {text}." for name, text in quality.flags.items() if name not in SAID]
     if familiar and familiar.distance(prediction.embedding) > familiar.limit:
         times = familiar.distance(prediction.embedding) / familiar.limit
         found.append(

@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+from ich.contours import filled, inside
 from ich.dicom import DECODER_ERRORS, series_grid
 from ich.grid import Grid, ScanError
 from ich.label_names import EXTRA_AXIAL, IGNORE, KINDS, LABEL, PLACES, name_kind
@@ -50,6 +51,7 @@ class DicomMask:
     grid: Grid  # of the series: the one that the scan has
     ignored: tuple[str, ...]  # names of segments that are no blood
     notes: tuple[str, ...]  # what a report must say about how the mask was read
+    automatic: bool  # whether a program alone made every segment that was read, as a SEG may state
     untyped: bool = False  # whether some of label 1 is blood whose type the object does not state
 
 
@@ -61,6 +63,7 @@ class Region:
     name: str
     code: str = ""
     meaning: str = ""
+    automatic: bool = False
 
 
 Part = tuple[Region, str, np.ndarray]  # a region, what it holds, and its (columns, rows, K) boolean mask
@@ -136,36 +139,9 @@ def read_dicom_mask(path: Path, series: Series, label_map: dict[str, int | str] 
         grid=grid,
         ignored=tuple(region.name for region in regions if region.number not in wanted),
         notes=tuple(notes),
+        automatic=all(region.automatic for region in wanted.values()),
         untyped=untyped,
     )
-
-
-def inside(polygons: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """Pixels, (columns, rows) bool, whose centers lie inside an odd number of the closed polygons.
-
-    A center on an edge belongs to the side of greater column, or row: polygons that share an edge share no pixel,
-    and an edge that is run both ways (keyhole) counts for nothing.
-
-    Parameters
-    ----------
-    polygons : one or more, each (N, 2) float: column and row of its vertices; pixel centers at whole numbers.
-    shape : columns and rows.
-    """
-    columns, rows = shape
-    starts = np.concatenate(polygons)
-    ends = np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons])
-    # The end of lower row first, so that both directions of an edge give the same crossings to the last bit.
-    backwards = (ends[:, 1] < starts[:, 1])[:, None]
-    low, high = np.where(backwards, ends, starts), np.where(backwards, starts, ends)
-    first = np.clip(np.ceil(low[:, 1]), 0, rows).astype(int)
-    counts = np.clip(np.ceil(high[:, 1]), 0, rows).astype(int) - first
-    edge = np.repeat(np.arange(len(low)), counts)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
-    slope = (high[edge, 0] - low[edge, 0]) / (high[edge, 1] - low[edge, 1])
-    crossing = np.round(low[edge, 0] + slope * (row - low[edge, 1]), 6)
-    toggles = np.zeros((columns + 1, rows), dtype=np.int64)
-    np.add.at(toggles, (np.clip(np.ceil(crossing), 0, columns).astype(int), row), 1)
-    return np.cumsum(toggles[:-1], axis=0) % 2 == 1
 
 
 def _read(path: Path, pixels: bool = True) -> pydicom.Dataset:
@@ -214,7 +190,8 @@ def _regions(header: pydicom.Dataset) -> list[Region]:
         code = (segment.get("SegmentedPropertyTypeCodeSequence") or [pydicom.Dataset()])[0]
         name = str(segment.get("SegmentLabel") or f"segment {segment.SegmentNumber}")
         value, meaning = str(code.get("CodeValue", "")), str(code.get("CodeMeaning", ""))
-        regions.append(Region(int(segment.SegmentNumber), name, value, meaning))
+        automatic = segment.get("SegmentAlgorithmType") == "AUTOMATIC"
+        regions.append(Region(int(segment.SegmentNumber), name, value, meaning, automatic))
     return regions
 
 
@@ -293,17 +270,27 @@ def _frame_masks(
     except DECODER_ERRORS as error:
         raise ScanError(f"{path}: frames cannot be decoded ({error})") from error
     masks = {number: np.zeros((columns, rows, len(series.slices)), dtype=bool) for number in wanted}
-    threshold = int(header.MaximumFractionalValue) / 2 if header.SegmentationType == "FRACTIONAL" else 1
+    fractional = header.SegmentationType == "FRACTIONAL"
+    threshold = int(header.MaximumFractionalValue) / 2 if fractional else 1
+    shares = dict.fromkeys(wanted, 0.0)
     for frame, values in enumerate(stored):
         if header.SegmentationType == "LABELMAP":
             planes = {number: values == number for number in wanted}
         else:
             number = int(_group(header, frame, "SegmentIdentificationSequence").ReferencedSegmentNumber)
             planes = {number: values >= threshold} if number in wanted else {}
+            shares[number] = shares.get(number, 0.0) + float(values.sum()) / (2 * threshold)
         planes = {number: plane for number, plane in planes.items() if plane.any()}
         k = _frame_slice(header, frame, series, path) if planes else 0
         for number, plane in planes.items():
             masks[number][:, :, k] |= plane.T
+    for number, region in wanted.items() if fractional else ():
+        kind = str(header.get("SegmentationFractionalType", "fractional")).lower()
+        count = np.count_nonzero(masks[number])
+        notes.append(
+            f'"{region.name}" has fractions ({kind}): {count} pixels of half and more are taken, all fractions add up '
+            f"to {shares[number]:.0f}"
+        )
     return masks
 
 
@@ -343,14 +330,15 @@ def _contour_masks(
     masks = {number: np.zeros((*shape, len(series.slices)), dtype=bool) for number in wanted}
     drawn = {int(item.ReferencedROINumber): item for item in header.ROIContourSequence}
     for number, region in wanted.items():
-        polygons: dict[int, dict[bytes, np.ndarray]] = {}
+        polygons: dict[int, list[np.ndarray]] = {}
+        separate = True
         passed: dict[str, int] = {}
         item = drawn.get(number, pydicom.Dataset())
         for n, contour in enumerate(item.get("ContourSequence") or [], start=1):
             kind = str(contour.ContourGeometricType)
             points = np.array(contour.ContourData, dtype=float).reshape(-1, 3)
             if kind not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR") or len(points) < 3:
-                passed[kind] = passed.get(kind, 0) + 1
+                passed[f"{kind}, passed over"] = passed.get(f"{kind}, passed over", 0) + 1
                 continue
             what = f'{path}: contour {n} of "{region.name}"'
             k = _slice_of(points, series, what)
@@ -359,16 +347,21 @@ def _contour_masks(
             pixels = np.round((points - series.slices[k].position_mm) @ axes.T / series.slices[k].spacing_mm, 5)
             if pixels.min() < -1 or np.any(pixels.max(axis=0) > shape):
                 raise ScanError(f"{what} leaves the image of slice {k + 1}, wanted all of it inside")
-            same = polygons.setdefault(k, {})
-            if pixels.tobytes() in same:  # a contour stored twice would cut itself out
-                passed["repeated"] = passed.get("repeated", 0) + 1
-            same[pixels.tobytes()] = pixels
+            polygons.setdefault(k, []).append(pixels)
+            separate = separate and kind == "CLOSED_PLANAR"
         for k, found in polygons.items():
-            masks[number][:, :, k] = inside(list(found.values()), shape)
-        notes += [f'contours of "{region.name}" passed over, {kind}: {count}' for kind, count in passed.items()]
+            plane, told = filled(found, shape) if separate else (inside(found, shape), {})
+            masks[number][:, :, k] = plane
+            for what, count in told.items():
+                passed[what] = passed.get(what, 0) + count
+        notes += [f'contours of "{region.name}", {what}: {count}' for what, count in passed.items()]
         if not polygons:
             notes.append(f'"{region.name}" has no closed contour: empty')
-        elif gaps := max(polygons) - min(polygons) + 1 - len(polygons):
+            continue
+        drawn_on = np.flatnonzero(masks[number].any(axis=(0, 1)))
+        if not len(drawn_on):
+            notes.append(f'"{region.name}": no center of a pixel lies inside its contours: empty')
+        elif gaps := int(drawn_on[-1] - drawn_on[0] + 1 - len(drawn_on)):
             notes.append(f'"{region.name}" has no contour on {gaps} slices between its first and last')
     return masks
 

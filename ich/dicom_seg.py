@@ -4,11 +4,13 @@ The segmentation refers to the series it was made on and therefore carries the p
 """
 
 import warnings
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import DS
 
 from ich.atomic import replacing
 from ich.dicom import series_grid
@@ -77,8 +79,26 @@ def write_dicom_seg(path: Path, labels: np.ndarray, series: Series, weights: str
             transfer_syntax_uid=ExplicitVRLittleEndian,
             series_description="Hemorrhage, research use only",
         )
+        _state_thickness(made, series, grid.slice_weights_mm[:: -1 if flips[2] else 1])
         with replacing(path) as part:
             made.save_as(part)
+
+
+def _state_thickness(made: pydicom.Dataset, series: Series, weights_mm: np.ndarray) -> None:
+    """Give every frame the extent of its slice, `weights_mm` (K,) in the order of the series, as its thickness.
+
+    The one thickness of the first image, which all frames would share, gives another volume where slices differ, lie
+    apart or overlap (DICOM PS3.3, C.7.6.16.2.1).
+    """
+    shared = made.SharedFunctionalGroupsSequence[0]
+    measures = shared.PixelMeasuresSequence[0]
+    del shared.PixelMeasuresSequence
+    places = np.array([image.position_mm for image in series.slices])
+    for frame in made.PerFrameFunctionalGroupsSequence:
+        place = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        own = deepcopy(measures)
+        own.SliceThickness = DS(float(weights_mm[np.abs(places - place).sum(axis=1).argmin()]), auto_format=True)
+        frame.PixelMeasuresSequence = [own]
 
 
 def source_headers(series: Series) -> list[pydicom.Dataset]:
@@ -99,10 +119,18 @@ def _with_all(header: pydicom.Dataset) -> pydicom.Dataset:
     for name in ("FrameOfReferenceUID", "StudyInstanceUID"):
         if name not in header:
             raise ScanError(f"the series has no {name}: a DICOM SEG cannot refer to it")
+    if any(str(each).startswith("ISO 2022") for each in _sets(header)):
+        header.decode()  # highdicom takes no set that switches within a text
+        header.SpecificCharacterSet = "ISO_IR 192"
     header.pop("PatientComments", None)  # free text, which need not be passed on
     if header.get("PatientIdentityRemoved") == "YES" and not header.get("DeidentificationMethod"):
         header.DeidentificationMethod = "not stated"  # DICOM wants one where identity was removed
     return header
+
+
+def _sets(header: pydicom.Dataset) -> list[str]:
+    given = header.get("SpecificCharacterSet") or []
+    return [given] if isinstance(given, str) else list(given)
 
 
 def _described(hd, number: int, name: str, weights: str):

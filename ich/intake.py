@@ -173,6 +173,8 @@ def _take_mask(row: dict, name: str, into: str, image: str | None, case_id: str,
         if image is None:
             raise ScanError(f"{mask}: the series it was drawn on was not found")
         drawn = read_dicom_mask(mask, choose_series(run_dir / image), label_map)
+        if drawn.automatic:
+            raise ScanError(f"{mask}: a program made it (SegmentAlgorithmType AUTOMATIC), wanted a reader's outline")
         labels, outside, grid, notes = drawn.labels, drawn.extra_axial, drawn.grid, drawn.notes
         untyped = drawn.untyped
     elif label_map is None:

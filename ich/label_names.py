@@ -19,6 +19,7 @@ STRUCTURES = re.compile(
     r"vessel|arter|vein|sinus|calcif|catheter|drain|\bevd\b|midline|\bair\b|\bhead\b|\beyes?\b|\blens|background|"
     r"external|\bbody\b|\bcouch|\btable\b"
 )
+OUTSIDE_SKULL = re.compile(r"scalp|sub ?galea|galea|cephal ?h|extra ?cranial|subcutaneous")
 NOT_ALL_BLOOD = re.compile(r"edema|\bphe\b|infarct|tumou?r|\b(?:no|non|not|without)\b")
 NAMES_NO_BLOOD = re.compile(r"blood (?:vessel\w*|pool|flow|volume)|peri ?h(?:a)?ematomal|peri ?h(?:a)?emorrhagic")
 
@@ -29,6 +30,10 @@ def name_kind(name: str) -> str:
     text = NAMES_NO_BLOOD.sub(" ", re.sub(r"[^a-z]+", " ", text).strip())
     places = [kind for kind, pattern in PLACES.items() if pattern.search(text)]
     structure = STRUCTURES.search(text) is not None
+    if OUTSIDE_SKULL.search(text) and not places:
+        return IGNORE
+    if re.search(r"\bich\b", text) and places and places != ["parenchymal"]:
+        return "ambiguous"  # intracerebral and something else, or intracranial and so of one kind
     if BLOOD.search(text) or (places and not structure):
         if NOT_ALL_BLOOD.search(text) or len(places) > 1:
             return "ambiguous"

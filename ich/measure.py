@@ -22,6 +22,7 @@ COLUMNS = (
     "abc2_components_ml", "abc2_filtered_ml", "index_slice", "solidity", "tilt_deg", "slice_spacing_mm",
     "header_volume_ml", "notes",
 )  # fmt: skip
+ABC2_SLACK = 0.1  # of ABC/2: more that small parts add to it is told
 VOLUME_SLACK = 0.005  # header and slice normal may differ by this share before a note says so
 
 
@@ -151,6 +152,9 @@ def _notes(lesion: np.ndarray, box: Box, variants: Variants, header_ml: float, g
     enclosed_ml = float(holes(lesion[box]) @ grid.voxel_ml[box[2]])
     if enclosed_ml:
         notes.append(f"lesion encloses {enclosed_ml:.2f} ml that is not outlined")
+    filtered_ml = variants.row()["abc2_filtered_ml"]
+    if abs(variants.whole.abc2_ml - filtered_ml) > ABC2_SLACK * variants.whole.abc2_ml:
+        notes.append(f"small parts stretch ABC/2: {filtered_ml:.1f} ml without them")
     if variants.whole.slices.size == 1:
         notes.append("lesion lies on one slice")
     return notes

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -14,6 +15,8 @@ from tqdm import tqdm
 
 from ich import cluster
 
+# loky takes a worker that has loaded torch for one that leaks memory and starts another: nothing to tell a user of.
+warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
 CASE_LIMIT_S = 600.0  # longest time of one case; reading and checking a scan takes seconds
 
 

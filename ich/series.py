@@ -108,8 +108,18 @@ def _warned(chosen: Series, found: list[Series]) -> Series:
     damaged = sum(len(s.slices) for s in found if s.slices[0].kind == DAMAGED)
     note = f"damaged DICOM files beside the series, whose slices they may be: {damaged}"
     notes = (*chosen.notes, note) if damaged else chosen.notes
-    lost = [str(part) for part in found if part.reason.startswith(DEFECTS) and part.slices[0].modality == "CT"]
+    lost = [
+        str(part)
+        for part in found
+        if part.slices[0].modality == "CT" and (part.reason.startswith(DEFECTS) or _same_uid(part, chosen))
+    ]
     return replace(chosen, notes=(*notes, *(f"beside it lies {text}" for text in lost)))
+
+
+def _same_uid(part: Series, chosen: Series) -> bool:
+    """Whether images that are left out are of the chosen series, of whose volume they may be a part."""
+    one, other = part.slices[0], chosen.slices[0]
+    return not part.kept and one.kind == "image" and bool(one.uid) and one.uid == other.uid
 
 
 def _judge(group: list[Slice], geometries: int, patients: int) -> list[Series]:

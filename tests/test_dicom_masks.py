@@ -8,8 +8,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
 
+from ich.contours import inside
 from ich.dicom import read_dicom_scan
-from ich.dicom_masks import inside, is_dicom_mask, read_dicom_mask, referenced_series
+from ich.dicom_masks import is_dicom_mask, read_dicom_mask, referenced_series
 from ich.grid import ScanError
 from ich.label_names import name_kind
 from ich.series import choose_series
@@ -79,7 +80,11 @@ def test_fractions_count_from_one_half(tmp_path):
     values = np.zeros((48, 64, 16), dtype=np.float32)
     values[5, :4, 3] = [0.25, 0.49, 0.5, 1.0]
     path = write_seg(tmp_path / "seg.dcm", series, {"ICH": values}, "FRACTIONAL", max_fractional_value=200)
-    labels = read_dicom_mask(path, series).labels
+    mask = read_dicom_mask(path, series)
+    assert mask.notes == (
+        '"ICH" has fractions (probability): 2 pixels of half and more are taken, all fractions add up to 2',
+    )
+    labels = mask.labels
     assert labels[:4, 5, 3].tolist() == [0, 0, 1, 1]
     assert labels.sum() == 2
 
@@ -126,9 +131,20 @@ def test_code_speaks_where_the_name_does_not(tmp_path):
         ),
         *(
             (name, "ignore")
-            for name in ("brain parenchyma", "ventricular system", "blood vessels", "subarachnoid space")
+            for name in (
+                "scalp hematoma",
+                "subgaleal hemorrhage",
+                "Cephalhematoma",
+                "brain parenchyma",
+                "ventricular system",
+                "blood vessels",
+                "subarachnoid space",
+            )
         ),
-        *((name, "ambiguous") for name in ("IPH+IVH", "ICH and edema", "no hemorrhage")),
+        *(
+            (name, "ambiguous")
+            for name in ("IPH+IVH", "ICH and edema", "no hemorrhage", "ICH+IVH", "ICH/SAH", "SDH and ICH")
+        ),
         *((name, "unknown") for name in ("Segment_1", "lesion", "periphery", "tissue")),
     ],
 )
@@ -360,9 +376,9 @@ def test_points_and_open_contours_are_passed_over_and_told(tmp_path):
     assert mask.labels.any(axis=(0, 1)).nonzero()[0].tolist() == [4, 8]
     assert mask.notes == (
         'no blood, ignored: "Skull"',
-        'contours of "ICH" passed over, repeated: 1',
-        'contours of "ICH" passed over, POINT: 1',
-        'contours of "ICH" passed over, OPEN_PLANAR: 1',
+        'contours of "ICH", POINT, passed over: 1',
+        'contours of "ICH", OPEN_PLANAR, passed over: 1',
+        'contours of "ICH", repeated: 1',
         '"ICH" has no contour on 3 slices between its first and last',
         '"IVH" has no closed contour: empty',
     )

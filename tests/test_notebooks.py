@@ -196,4 +196,4 @@ def test_predictions_of_another_tool_get_their_report(tmp_path):
     assert row["bias"] == pytest.approx(-2.0)  # one slice of 20 x 20 x 5 mm
     assert "made elsewhere" in (run / "html" / "index.html").read_text()
     answer = json.loads((run / "tables" / "answer.json").read_text())["answer"]
-    assert answer.startswith("In 6 cases the volume differs from the reference by -2.0 ml for the predictions (n = 5; ")
+    assert answer.startswith("In 6 cases the volume differs from the reference by −2.0 ml for the predictions (n = 5; ")
