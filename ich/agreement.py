@@ -26,7 +26,6 @@ from ich.comparison import (
     paired_absolute_errors,
     percent_equivalence,
     volume_group,
-    wilson,
     within_margins,
 )
 from ich.head_to_head import compare_methods
@@ -45,6 +44,7 @@ from ich.resampling import (
     mean_by_group,
     resampled_counts,
     share_interval,
+    wilson,
 )
 from ich.strata import agreement_table
 from ich.volume_classes import (

@@ -38,7 +38,7 @@ def scans_in(path: Path) -> list[Path]:
         return [path]
     visible = sorted(each for each in path.iterdir() if not each.name.startswith("."))
     images = [each for each in files_below(path) if _is_image(each) and not hidden(each.relative_to(path))]
-    others = (each for each in visible if each.is_file() and each not in images)
+    others = (each for each in set(visible).difference(images) if each.is_file())
     if any(image.kind != DAMAGED for each in others for image in read_slices(each)):
         return [*images, path]  # the images of a series lie here
     folders = [each for each in visible if each.is_dir()]

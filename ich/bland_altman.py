@@ -137,7 +137,8 @@ def _limits(
         raise NotDefined(
             f"{scale} limits: {n} of {pairs.n} pairs have a positive volume to divide by, wanted at least 3"
         )
-    owner = owners(None if patients is None else np.asarray(patients, dtype=object)[pairs.kept][usable], n)
+    whose = pairs.of(patients)
+    owner = owners(None if whose is None else whose[usable], n)
     back = math.exp if scale == "ratio" else float
     common: dict[str, Any] = {
         "scale": scale, "n": n, "n_missing": len(pairs.missing_ids), "missing_ids": pairs.missing_ids,

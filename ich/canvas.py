@@ -123,7 +123,6 @@ def keep(fig: Figure, run_dir: Path, name: str, caption: str, simulated: bool) -
     save_figure(fig, folder, name, simulated=simulated)
     store_caption(folder, name, caption)
     show(fig, caption)
-    plt.close(fig)
 
 
 def store_caption(folder: Path, name: str, caption: str) -> None:

@@ -76,7 +76,7 @@ def claim_data(
     answers = {
         7: f"{source}; {sites or 'no'} site{'' if sites == 1 else 's'} named",
         9: "volumes on the scan as acquired, none resampled; what the network sees is resampled as 02 says; "
-        f" {tilted} with gantry tilt, {notes} with a note on their header",
+        f"{tilted} with gantry tilt, {notes} with a note on their header",
         10: f"{excluded or 'none'} of {len(cohort)} excluded{', each with its reason' if excluded else ''}",
         11: "simulated scans: no patients" if simulated else anonymous,
         12: f"{excluded or 'no'} cases left out{' with a reason' if excluded else ''}; none filled in",

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ich import drawn
 from ich.canvas import column_label
+from ich.tables import for_abc2
 from ich.wording import number
 
 CHECKED = ("bland_altman", "scatter")
@@ -27,8 +28,7 @@ def of_figures(run: Path, measurements: pd.DataFrame, summary: pd.DataFrame) -> 
     ------
     ValueError : a figure's description of itself cannot be read.
     """
-    kind = measurements["hemorrhage_type"]
-    cases = measurements[kind.isna() | (kind == "parenchymal")]
+    cases = for_abc2(measurements)
     columns = {column_label(column): column for column in cases.columns if column.endswith("_ml")}
     compared, wrong = 0, []
     for name in CHECKED:

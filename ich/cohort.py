@@ -132,8 +132,8 @@ def _scans(images: Path, cases: Iterable[str], masks: Path) -> dict[str, Path]:
         if there is not None:
             scans[case] = there
     numbered = any(stem(path) == f"{case}_0000" for case, path in scans.items())  # channels, as nnU-Net names them
-    rest = {**folders, **files}
-    for name in (name for name, path in rest.items() if path not in scans.values() and path != masks):
+    rest, used = {**folders, **files}, {masks, *scans.values()}
+    for name in (name for name, path in rest.items() if path not in used):
         case = name.removesuffix("_0000") if numbered else name
         if not (numbered and re.search(r"_\d{4}$", case)):
             scans.setdefault(case, rest[name])

@@ -172,7 +172,7 @@ def compare(runs: list[Run], method: str = "network_ml", *, n_resamples: int = 2
     cases = shared_cases(runs, method)
     names = [run.name for run in runs]
     bootstrap = {"seed": seed, "n_resamples": n_resamples}
-    volumes = cases[cases["hemorrhage_type"].isna() | (cases["hemorrhage_type"] == "parenchymal")]
+    volumes = tables.for_abc2(cases)
     agreed = pd.DataFrame([{"run": name} | _agreement(volumes, f"{name}: ml", bootstrap) for name in names])
     scored = f"{names[0]}: Dice" in cases
     groups = _groups(cases) if scored else {}

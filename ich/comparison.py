@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import norm, t, wilcoxon
 
-from ich.pairs import Pairs, flat, numbers, unique_ids, varies
+from ich.pairs import Pairs, numbers, unique_ids, varies
 from ich.resampling import NOT_NEGATIVE, bootstrap_mean, share_interval, wilson
 
 PAPER_EDGES_ML = (5.0, 25.0)  # Wang 2019
@@ -131,10 +131,6 @@ class Shift:
         """`shift_ci`; NaN where so few differences do not reach the confidence (of 0.95 six do)."""
         return self.shift_ci if self.confidence_reached >= confidence - 1e-9 else (float("nan"), float("nan"))
 
-    def row(self) -> dict:
-        """Flat record for a table."""
-        return flat(asdict(self))
-
 
 def hodges_lehmann(differences: ArrayLike, confidence: float = 0.95) -> Shift:
     """Median of the Walsh averages with the interval that inverts the signed-rank test.
@@ -241,10 +237,6 @@ class Equivalence:
     p: float  # the larger of both
     equivalent: bool
     alpha: float
-
-    def row(self) -> dict:
-        """Flat record for a table."""
-        return flat(asdict(self))
 
 
 def equivalence(differences: ArrayLike, margin: float, alpha: float = 0.05) -> Equivalence:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from ich.grid import MAX_VOXELS, Grid, Scan, ScanError, describe_steps, orient, slice_normal, tilt_between
+from ich.grid import MAX_VOXELS, Grid, Scan, ScanError, describe_steps, flipped, orient, slice_normal, tilt_between
 from ich.hounsfield import AS_AIR, LOWEST_HU, floor_padding, value_kind
-from ich.series import Series, Slice, choose_series
-from ich.slices import BROKEN_FILE
+from ich.series import Series, choose_series
+from ich.slices import BROKEN_FILE, Slice
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 PLAIN = (pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.ExplicitVRLittleEndian)
@@ -38,8 +38,7 @@ def read_dicom_scan(folder: str | Path, series: str | None = None) -> Scan:
     chosen = choose_series(folder, series)
     grid, axes, flips = series_grid(chosen)
     hu, notes = _values(chosen, Path(folder))
-    hu = hu.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
-    hu = np.asfortranarray(hu)
+    hu = np.asfortranarray(flipped(hu.transpose(axes), flips))
     kind, strange = value_kind(hu)
     hu, padding = floor_padding(hu)
     return Scan(grid, hu, "dicom", kind, chosen.notes + notes + padding + strange)

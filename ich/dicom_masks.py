@@ -14,10 +14,11 @@ from pydicom.errors import InvalidDicomError
 
 from ich.contours import filled, inside
 from ich.dicom import DECODER_ERRORS, series_grid
-from ich.grid import Grid, ScanError
+from ich.grid import Grid, ScanError, flipped
 from ich.label_names import EXTRA_AXIAL, IGNORE, KINDS, LABEL, PLACES, name_kind
-from ich.series import Series
+from ich.series import Series, slice_normal_lps
 from ich.slices import BROKEN_FILE
+from ich.tables import LABELS
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # the second for label maps
@@ -26,9 +27,7 @@ MASK_CLASSES = (STRUCTURE_SET, *SEGMENTATIONS)
 GIVEN: dict[int | str, str] = {
     **dict(zip(KINDS, KINDS, strict=True)),
     0: IGNORE,
-    1: "parenchymal",
-    2: "ventricular",
-    3: "subarachnoid",
+    **{number: name for name, number in LABELS.items()},
 }
 # Hemorrhage, blood clot (SCT and SRT), blood and hematoma, edema: DICOM PS3.16 CID 6030, 7151, 7159. Then SNOMED CT
 # disorders: intracranial, cerebral, subarachnoid, subdural. Published lists contradict each other about the code of
@@ -132,10 +131,9 @@ def read_dicom_mask(path: Path, series: Series, label_map: dict[str, int | str] 
             raise ScanError(f"{path}: damaged or incomplete SEG or RTSTRUCT ({type(error).__name__})") from error
     labels, extra_axial, untyped = _combine([(r, kinds[n], masks[n]) for n, r in wanted.items()], path, notes)
     grid, axes, flips = series_grid(series)
-    turn = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
     return DicomMask(
-        labels=np.asfortranarray(labels.transpose(axes)[turn]),
-        extra_axial=np.asfortranarray(extra_axial.transpose(axes)[turn]),
+        labels=np.asfortranarray(flipped(labels.transpose(axes), flips)),
+        extra_axial=np.asfortranarray(flipped(extra_axial.transpose(axes), flips)),
         grid=grid,
         ignored=tuple(region.name for region in regions if region.number not in wanted),
         notes=tuple(notes),
@@ -238,9 +236,7 @@ def _listed(regions: list[Region]) -> str:
 
 def _slice_of(points_mm: np.ndarray, series: Series, what: str) -> int:
     """Index of the slice that points (N, 3) in LPS lie on, within a quarter of the distance to its neighbors."""
-    first = np.array(series.slices[0].orientation)
-    normal = np.cross(first[:3], first[3:])
-    along = points_mm @ (normal / np.linalg.norm(normal) * np.copysign(1.0, normal[2]))
+    along = points_mm @ slice_normal_lps(series.slices[0].orientation)
     k = int(np.argmin(np.abs(series.positions_mm - along.mean())))
     tolerance = float(np.diff(series.positions_mm)[max(k - 1, 0) : k + 1].min()) / 4
     if np.abs(along - series.positions_mm[k]).max() > tolerance:

@@ -14,7 +14,7 @@ from pydicom.valuerep import DS
 
 from ich.atomic import replacing
 from ich.dicom import series_grid
-from ich.grid import ScanError
+from ich.grid import ScanError, flipped
 from ich.series import Series
 from ich.tables import LABELS
 
@@ -57,7 +57,7 @@ def write_dicom_seg(path: Path, labels: np.ndarray, series: Series, weights: str
     present = [name for name, label in LABELS.items() if (labels == label).any()]
     if not present:
         raise ScanError("the mask is empty: a DICOM SEG needs a segment")
-    stored = np.transpose(labels[tuple(slice(None, None, -1 if flip else 1) for flip in flips)], np.argsort(axes))
+    stored = flipped(labels, flips).transpose(np.argsort(axes))
     frames = np.moveaxis(stored, (0, 1, 2), (2, 1, 0))  # (columns, rows, K) to (K, rows, columns)
     pixels = np.stack([frames == LABELS[name] for name in present], -1)
     with warnings.catch_warnings():

@@ -14,7 +14,8 @@ from pydicom.misc import is_dicom
 from ich.dicom_masks import is_dicom_mask, referenced_series
 from ich.folders import files_below
 from ich.grid import ScanError
-from ich.layouts import NO_MASK, Layout, case_row, date_of, hidden, is_nifti, sex_of, stem
+from ich.layouts import NO_MASK, Layout, case_row, date_of, hidden, sex_of, stem
+from ich.nifti import is_nifti
 from ich.series import Series, choose_series, find_series
 from ich.slices import DAMAGED, MEDIA_DIRECTORY
 

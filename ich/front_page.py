@@ -16,7 +16,7 @@ from PIL import Image
 from ich import tables
 from ich.checklists import ANSWERED, CHECKLISTS, OPEN, PARTLY
 from ich.cohort import flow
-from ich.html import IMAGES, TEMPLATES, data_uri, page, provenance, use_notice
+from ich.html import IMAGES, TEMPLATES, data_uri, page, provenance, report_links, use_notice
 from ich.limitations import limits_of
 from ich.marks import calipers, mark
 from ich.print_tables import dice_rows, interval, method_name, print_tables, quoted_said, read_rows
@@ -56,7 +56,6 @@ def index_html(run: Path, manifest: dict, *, pdf: bool = False) -> str:
         title = f"{title} (simulated)"
     own = own_name(manifest)
     shown = print_tables(run, simulated, own)
-    figures = {name: found for name in ("bland_altman",) if (found := _figure(run, name))}
     cases = [found for rank in RANKS if (found := _figure(run, f"case_{rank}"))]
     agreed = {row["method"]: row for row in read_rows(run, "agreement") if row["stratum"] == "all"}
     values = {
@@ -73,14 +72,14 @@ def index_html(run: Path, manifest: dict, *, pdf: bool = False) -> str:
         "flow": _flow(run),
         "tables": {name: shown.get(name) for name in ("table1", "dice_by_type", "error_by_group", "agreement")},
         "marks": {"dice_by_type": _dice_marks(run), "error_by_group": _error_marks(run)},
-        "figures": {"bland_altman": figures.get("bland_altman")},
+        "figures": {"bland_altman": _figure(run, "bland_altman")},
         "cases": cases,
         "limits": limits_of(run, said, own, bool(agreed)),
         "left_out": _left_out(manifest, shown, bool(agreed), cases),
         "more": _more(run, manifest, pdf),
         "provenance": Markup(provenance(manifest)),
     }
-    links = [("Report", "index.html"), *((name, f"{name}.html") for name in manifest["notebooks"])]
+    links = report_links(manifest["notebooks"])
     return page(title, render("front.html.j2", **values), links, "index.html", front=True)
 
 
@@ -104,7 +103,7 @@ def checklists_html(run: Path, manifest: dict) -> str:
         entry = {"key": checklist.key, "name": checklist.name, "source": checklist.source}
         lists.append(entry | {"counts": _counts(rows["status"]), "rows": rows.to_dict("records")})
     values = {"eyebrow": _eyebrow(manifest), "title": "Reporting checklists", "simulated": is_simulated(run)}
-    links = [("Report", "index.html"), *((name, f"{name}.html") for name in manifest["notebooks"])]
+    links = report_links(manifest["notebooks"])
     body = render("checklists.html.j2", lists=lists, **values)
     return page("Reporting checklists", body, links, front=True)
 

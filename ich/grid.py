@@ -87,6 +87,11 @@ def orient(affine: np.ndarray, shape: tuple[int, ...], slice_axis: int | None = 
     return axes, flips, turned
 
 
+def flipped(array: np.ndarray, flips: tuple[bool, ...]) -> np.ndarray:
+    """A view of the array, the axes that `flips` names run the other way."""
+    return array[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
+
+
 def slice_normal(affine: np.ndarray) -> np.ndarray:
     """Unit vector across the slices of an (I, J, K) affine, in RAS, on the side of ascending K."""
     normal = np.cross(affine[:3, 0], affine[:3, 1])

@@ -5,7 +5,7 @@ import html
 import io
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import nbformat
@@ -27,6 +27,11 @@ IMAGES = {".png": "image/png", ".svg": "image/svg+xml"}
 SWITCH = '<input type="checkbox" id="show-code"><label class="show-code" for="show-code">Show code</label>\n'
 
 Links = Sequence[tuple[str, str]]
+
+
+def report_links(notebooks: Iterable[str]) -> Links:
+    """The navigation of a run's pages: the first one, then its notebooks."""
+    return [("Report", "index.html"), *((name, f"{name}.html") for name in notebooks)]
 
 
 def page(

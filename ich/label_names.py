@@ -2,7 +2,9 @@
 
 import re
 
-LABEL = {"blood": 1, "parenchymal": 1, "ventricular": 2, "subarachnoid": 3}
+from ich.tables import LABELS
+
+LABEL = {"blood": 1, **LABELS}
 EXTRA_AXIAL = "extra_axial"
 IGNORE = "ignore"
 KINDS = (*LABEL, EXTRA_AXIAL, IGNORE)

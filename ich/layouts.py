@@ -2,26 +2,22 @@
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 import pandas as pd
 
-from ich.dicom_masks import name_kind
+from ich import folders
+from ich.label_names import EXTRA_AXIAL, name_kind
 from ich.nifti import is_nifti
+from ich.tables import LABELS
 
 TABLE = "table or document of the dataset"
 NO_IMAGE = "no scan was found for this mask"
 NO_MASK = "no reference mask was found"
-MEANING: dict[str, int | str] = {
-    "blood": "unknown",
-    "parenchymal": 1,
-    "ventricular": 2,
-    "subarachnoid": 3,
-    "extra_axial": "subdural",
-}
+MEANING: dict[str, int | str] = {"blood": "unknown", **LABELS, EXTRA_AXIAL: "subdural"}
 IMAGE_ENTITIES = ("sub", "ses", "acq", "ce", "rec", "run")
 
 
@@ -56,7 +52,8 @@ def case_row(
 
 def hidden(path: Path, root: Path) -> bool:
     """Whether a file, or a folder above it below `root`, is one of the operating system and not of the dataset."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts)
+    place = path.relative_to(root)
+    return folders.hidden(place) or "__MACOSX" in place.parts
 
 
 def stem(path: Path) -> str:
@@ -257,10 +254,12 @@ def bids(root: Path) -> Layout:
     layout.reasons |= dict.fromkeys(blood, "mask of a scan that is not here")
     layout.notes = sorted(set(layout.notes))
     people = _participants(root, layout)
+    drawn_on: dict[tuple, list[Path]] = defaultdict(list)
+    for each in blood:
+        drawn_on[_scan_of(each)].append(each)
     shifted = 0
     for image in images:
-        entities = _entities(image)
-        own = [m for m in blood if all(_entities(m).get(name) == entities.get(name) for name in IMAGE_ENTITIES)]
+        entities, own = _entities(image), drawn_on[_scan_of(image)]
         subject = f"sub-{entities['sub']}"
         age, sex = people.get(subject, (None, None))
         acquired = _acquired(image, layout)
@@ -283,6 +282,12 @@ def bids(root: Path) -> Layout:
 def _entities(path: Path) -> dict[str, str]:
     parts = [part.partition("-") for part in stem(path).split("_")]
     return {name: value for name, dash, value in parts if dash}
+
+
+def _scan_of(path: Path) -> tuple[str | None, ...]:
+    """What tells one scan from another, the same for its masks."""
+    entities = _entities(path)
+    return tuple(entities.get(name) for name in IMAGE_ENTITIES)
 
 
 def _mask_meaning(mask: Path, root: Path, layout: Layout) -> dict[str, int | str] | None:

@@ -18,12 +18,11 @@ def limits_of(run: Path, said: dict, own: str, agreed: bool) -> list[str]:
     """
     given = said.get("limits") or []
     found = [given] if isinstance(given, str) else list(given)
+    errors = read_rows(run, "error_by_group")
     small = [
         f"{row['group']} ml ({row['n']})"
-        for row in read_rows(run, "error_by_group")
-        if row["method"] == read_rows(run, "error_by_group")[0]["method"]
-        and row["group"] != "all"
-        and int(row["n"]) < FEW
+        for row in errors
+        if row["method"] == errors[0]["method"] and row["group"] != "all" and int(row["n"]) < FEW
     ]
     small += [f"{row['hemorrhage_type']} ({row['n']})" for row in dice_rows(run) if int(row["n"]) < FEW]
     if small:

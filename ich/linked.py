@@ -1,14 +1,14 @@
 """Several pairs of one patient: their differences resemble each other, so they count for less than as many patients."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import nct, t
 
-from ich.pairs import Pairs, flat, varies
+from ich.pairs import Pairs, varies
 from ich.reliability import ccc_of_sums, icc_of_sums
 from ich.resampling import mean_interval
 from ich.variance import by_patient
@@ -68,10 +68,6 @@ class LinkedLimits:
     loa_upper_ci: tuple[float, float]
     multiplier: float
     confidence: float
-
-    def row(self) -> dict:
-        """Flat record for a table."""
-        return flat(asdict(self))
 
 
 def linked_limits(

@@ -11,7 +11,8 @@ import pandas as pd
 from ich.abc2 import Variants, abc2_variants
 from ich.components import Box, bounding_box, holes
 from ich.hull import solidity
-from ich.layouts import is_nifti, stem
+from ich.layouts import stem
+from ich.nifti import is_nifti
 from ich.overlap import overlap_by_label
 from ich.parallel import each
 from ich.scan import Grid, ScanError, check_same_grid, read_mask, said_of

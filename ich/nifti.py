@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from ich.atomic import write_bytes
-from ich.grid import MAX_VOXELS, Grid, Native, Scan, ScanError, orient, slice_normal
+from ich.grid import MAX_VOXELS, Grid, Native, Scan, ScanError, flipped, orient, slice_normal
 from ich.hounsfield import floor_padding, value_kind
 from ich.tilt import table_step_correction
 
@@ -292,12 +292,11 @@ def _plain_header(header: nib.Nifti1Header) -> nib.Nifti1Header:
 def _to_ijk(data: np.ndarray, native: Native | None) -> np.ndarray:
     if native is None:
         return data
-    return data.transpose(native.axes)[tuple(slice(None, None, -1 if flip else 1) for flip in native.flips)]
+    return flipped(data.transpose(native.axes), native.flips)
 
 
 def _to_native(data: np.ndarray, native: Native) -> np.ndarray:
-    unflipped = data[tuple(slice(None, None, -1 if flip else 1) for flip in native.flips)]
-    return unflipped.transpose(np.argsort(native.axes))
+    return flipped(data, native.flips).transpose(np.argsort(native.axes))
 
 
 def _with_stored_positions(grid: Grid, header: nib.Nifti1Header, affine: np.ndarray) -> Grid:

@@ -1,7 +1,7 @@
 """Agreement without a distribution: percentiles of the differences and the mountain plot."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from scipy.stats import binom, rankdata
 
 from ich.bland_altman import Interval
 from ich.linked import owners
-from ich.pairs import flat, pair
+from ich.pairs import pair
 from ich.resampling import resampled_counts
 
 
@@ -28,10 +28,6 @@ class NonparametricLimits:
     coverage: float
     confidence: float
     n_resamples: int
-
-    def row(self) -> dict:
-        """Flat record for a table."""
-        return flat(asdict(self))
 
 
 def nonparametric_limits(
@@ -61,7 +57,7 @@ def nonparametric_limits(
     ordered = np.sort(pairs.difference)
     shares = np.array([(1 - coverage) / 2, 0.5, (1 + coverage) / 2])
     estimate = _percentiles(ordered, np.ones((1, pairs.n), dtype=int), shares)[0]
-    owner = owners(None if patients is None else np.asarray(patients, dtype=object)[pairs.kept], pairs.n)
+    owner = owners(pairs.of(patients), pairs.n)
     m = pairs.n if owner is None else int(owner.max()) + 1
     ranks = [_ranks(m, share, confidence) for share in shares]
     if owner is None:

@@ -44,6 +44,10 @@ class Pairs:
         """Mean of both, (n,)."""
         return (self.method + self.reference) / 2
 
+    def of(self, patients: ArrayLike | None) -> np.ndarray | None:
+        """(n,) the patient of each pair, of those (rows,) of the input; None where none are given."""
+        return None if patients is None else np.asarray(patients, dtype=object)[self.kept]
+
 
 def varies(values: np.ndarray, *scale: np.ndarray) -> bool:
     """Whether values differ by more than the rounding of numbers of their own size or that of `scale`."""

@@ -168,9 +168,9 @@ def _smallest(enough, what: str) -> int:
     """Smallest n from 3 on that is enough, by doubling and halving."""
     high = 3
     while not enough(high):
-        high *= 2
-        if high > MAX_CASES:
+        if high == MAX_CASES:
             raise ValueError(f"{what} needs more than {MAX_CASES} cases")
+        high = min(2 * high, MAX_CASES)
     low = max(2, high // 2)
     while high - low > 1:
         middle = (low + high) // 2

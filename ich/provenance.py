@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from ich.folders import files_below
+
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes."""
@@ -44,7 +46,7 @@ def describe_input(path: Path) -> dict:
     """SHA-256 of a file, or of the names and hashes of a folder's files in the order of their names."""
     if path.is_file():
         return {"sha256": file_hash(path)}
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    files = [file for file in files_below(path) if file.is_file()]
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.relative_to(path).as_posix()} {file_hash(file)}\n".encode())

@@ -15,7 +15,7 @@ from ich.pairs import FEWEST, pair
 
 UNBLINDED = ", not blinded"
 COLUMNS = ["kind", "first", "second", "n", "bias", "bias_ci_low", "bias_ci_high", "sd", "loa_lower", "loa_upper",
-           "icc_a1", "icc_a1_low", "icc_a1_high", "repeatability_ml", "note"]  # fmt: skip
+           "icc_a1", "icc_a1_ci_low", "icc_a1_ci_high", "repeatability_ml", "note"]  # fmt: skip
 
 
 def column_of(reader: str) -> str:
@@ -113,7 +113,7 @@ def _row(kind: str, first: str, second: str, a: pd.Series, b: pd.Series, patient
     if whose is not None:
         owner = owners(whose, len(both))
         low, high = coefficient_intervals(pair(both["a"], both["b"]), owner, 0.95)["icc_a1_ci"]
-        row |= {"icc_a1_low": low, "icc_a1_high": high}
+        row |= {"icc_a1_ci_low": low, "icc_a1_ci_high": high}
     if kind == "same reader":
         long = both.melt(ignore_index=False, value_name="ml").rename_axis("case_id").reset_index()
         row["repeatability_ml"] = repeatability(long, subject="case_id", value="ml")["coefficient"]
@@ -123,4 +123,4 @@ def _row(kind: str, first: str, second: str, a: pd.Series, b: pd.Series, patient
 def _icc(table: pd.DataFrame) -> dict[str, float]:
     rows = intraclass(table)
     found = rows[rows["type"] == "ICC(A,1)"].to_dict("records")[0]
-    return {"icc_a1": found["icc"], "icc_a1_low": found["ci_low"], "icc_a1_high": found["ci_high"]}
+    return {"icc_a1": found["icc"], "icc_a1_ci_low": found["ci_low"], "icc_a1_ci_high": found["ci_high"]}

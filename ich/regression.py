@@ -1,13 +1,13 @@
 """Lines between two methods that both err: Passing-Bablok and Deming."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import kendalltau, norm, t
 
-from ich.pairs import NotDefined, flat, pair, varies
+from ich.pairs import NotDefined, pair, varies
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,6 @@ class Line:
     intercept_ci: tuple[float, float]
     confidence: float
     note: str = ""
-
-    def row(self) -> dict:
-        """Flat record for a table."""
-        return flat(asdict(self))
 
 
 def passing_bablok(method: ArrayLike, reference: ArrayLike, confidence: float = 0.95) -> Line:

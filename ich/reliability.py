@@ -1,7 +1,7 @@
 """Lin's concordance and the intraclass correlations."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import f as f_distribution
 from scipy.stats import norm, pearsonr, spearmanr
 
-from ich.pairs import Pairs, flat, numbers, pair, varies
+from ich.pairs import Pairs, numbers, pair, varies
 
 NOT_DEFINED = (float("nan"), float("nan"))
 
@@ -24,10 +24,6 @@ class Concordance:
     pearson_r: float  # NaN where one column is constant
     bias_correction: float
     confidence: float
-
-    def row(self) -> dict:
-        """Flat record for a table."""
-        return flat(asdict(self))
 
 
 def concordance(method: ArrayLike, reference: ArrayLike, confidence: float = 0.95) -> Concordance:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from ich.bland_altman import bland_altman
 from ich.linked import LinkedLimits, linked_limits
-from ich.pairs import flat, numbers, pair
+from ich.pairs import numbers, pair
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,6 @@ class RepeatedLimits:
     loa_upper_ci: tuple[float, float]
     multiplier: float
     confidence: float
-
-    def row(self) -> dict:
-        """Flat record for a table."""
-        return flat(asdict(self))
 
 
 def _readings(table: pd.DataFrame, subject: str, value: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:

@@ -165,7 +165,7 @@ def _reasons(group: list[Slice]) -> list[str]:
     ):
         reasons.append("position, orientation or pixel spacing is no usable number")
     else:
-        normal = _normal(first.orientation)
+        normal = slice_normal_lps(first.orientation)
         if abs(normal[2]) < MIN_NORMAL_Z:
             across = ("sagittal", "coronal", "oblique")[int(np.argmax(np.abs(normal)))]
             reasons.append(f"{across} slices, wanted axial")
@@ -253,13 +253,13 @@ def _pixel_bytes(image: Slice) -> bytes:
 
 
 def _sorted(group: list[Slice]) -> tuple[np.ndarray, list[Slice]]:
-    normal = _normal(group[0].orientation)
+    normal = slice_normal_lps(group[0].orientation)
     along = np.array([s.position_mm for s in group]) @ normal
     order = np.argsort(along, kind="stable")
     return along[order], [group[n] for n in order]
 
 
-def _normal(orientation: tuple[float, ...]) -> np.ndarray:
+def slice_normal_lps(orientation: tuple[float, ...]) -> np.ndarray:
     """Unit slice normal in LPS, on the side of the head."""
     normal = np.cross(orientation[:3], orientation[3:])
     return normal / np.linalg.norm(normal) * (1.0 if normal[2] >= 0 else -1.0)

@@ -126,7 +126,10 @@ def _by_date(cases: pd.DataFrame, shares: dict[str, float]) -> dict[str, str]:
     if "scan_date" not in cases or cases["scan_date"].isna().any():
         lacking = cases["case_id"] if "scan_date" not in cases else cases.loc[cases["scan_date"].isna(), "case_id"]
         raise ValueError(f"split rule 'date': case {lacking.iloc[0]} has no scan_date ({len(lacking)} cases lack one)")
-    dates = pd.to_datetime(cases["scan_date"])
+    dates = pd.to_datetime(cases["scan_date"], format="ISO8601", errors="coerce")  # 03.04.2020 has two readings
+    if dates.isna().any():
+        case, text = cases.loc[dates.isna(), ["case_id", "scan_date"]].iloc[0]
+        raise ValueError(f"split rule 'date': case {case}: scan_date is {text!r}, wanted YYYY-MM-DD")
     first = dates.groupby(cases["patient_id"]).min().sort_values(kind="stable")
     done = cases.groupby("patient_id").size().reindex(first.index).cumsum() / len(cases)
     ends = np.cumsum([shares.get(name, 0) for name in SPLITS]) / sum(shares.values())

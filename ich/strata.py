@@ -88,7 +88,7 @@ def _agreement_row(part, method, reference, case, patient, margin_ml, margin_per
         names=(method, reference),
         minimum=0,
     )
-    patients = part[patient].to_numpy(dtype=object)[pairs.kept] if patient else None
+    patients = pairs.of(part[patient] if patient else None)
     owner = owners(patients, pairs.n)
     row: dict = {"n": pairs.n, "n_patients": pairs.n if owner is None else int(owner.max()) + 1}
     row |= {"n_missing": len(pairs.missing_ids), "bias_p": float("nan"), "note": ""}

@@ -17,7 +17,7 @@ import yaml
 from ich import remote, run_folder
 from ich.atomic import locked, write_text
 from ich.choices import check_choices
-from ich.html import notebook_html
+from ich.html import notebook_html, report_links
 from ich.notebook import LeftOut, Parameter, declared, execute, fingerprint, unknown
 from ich.provenance import code_version, describe_input, file_hash, machine, package_versions
 from ich.report import write_report
@@ -212,7 +212,7 @@ def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, unti
         code = code_version(plan.sources[plan.profile.notebooks[0]].parent.parent)
         _write_mapping(run / "settings.yaml", _settings(plan))
         names = plan.profile.notebooks
-        links, left = _links(names), {}
+        links, left = report_links(names), {}
         for place, name in enumerate(names):
             if name in done:
                 notebook_html(run / "notebooks" / f"{name}.ipynb", run / "html" / f"{name}.html", links)
@@ -252,12 +252,8 @@ def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, unti
             if name == until:
                 return run / "html" / f"{name}.html"
         for name in done if left else ():  # their pages lead to one that is not there
-            notebook_html(run / "notebooks" / f"{name}.ipynb", run / "html" / f"{name}.html", _links(list(done)))
+            notebook_html(run / "notebooks" / f"{name}.ipynb", run / "html" / f"{name}.html", report_links(list(done)))
         return _finish(plan, done, code, left)
-
-
-def _links(names: list[str]) -> list[tuple[str, str]]:
-    return [("Report", "index.html"), *((name, f"{name}.html") for name in names)]
 
 
 def _prepare(plan: Plan, resume: bool, overwrite: bool) -> dict[str, dict]:

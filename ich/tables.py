@@ -43,6 +43,11 @@ def _count(nullable: bool = False) -> pa.Column:
     return pa.Column("Int64" if nullable else int, pa.Check.ge(0), nullable=nullable, coerce=True)
 
 
+def for_abc2(cases: pd.DataFrame) -> pd.DataFrame:
+    """The cases whose volumes are compared: parenchymal, which ABC/2 was made for, or of no stated type."""
+    return cases[cases["hemorrhage_type"].isna() | (cases["hemorrhage_type"] == "parenchymal")]
+
+
 def strange_id(name: object) -> str | None:
     """What keeps a text from being a case id, which names files too; None if nothing does."""
     if not isinstance(name, str) or not name.strip():

@@ -34,7 +34,7 @@ def choose_by_volume(measurements: pd.DataFrame, method: str = "abc2_ml") -> pd.
 
     The error is the absolute difference from the reference in ml.
     """
-    known = measurements[measurements["hemorrhage_type"].isna() | (measurements["hemorrhage_type"] == "parenchymal")]
+    known = tables.for_abc2(measurements)
     known = known.assign(error_ml=(known[method] - known["reference_ml"]).abs()).dropna(subset="error_ml")
     return _ranked(known.sort_values(["error_ml", "case_id"]))
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -28,10 +28,6 @@ class Kappa:
     kappa: float  # NaN where both put every case into one and the same class
     kappa_ci: tuple[float, float]  # takes cases as independent; NaN where no case differs
     weights: str  # "none", "linear" or "quadratic"
-
-    def row(self) -> dict:
-        """Flat record for a table."""
-        return flat(asdict(self))
 
 
 def kappa(counts: ArrayLike, weights: str = "linear", confidence: float = 0.95) -> Kappa:
@@ -123,7 +119,8 @@ def threshold_accuracy(
 
 def _kept(patients: ArrayLike | None, pairs: Pairs) -> np.ndarray:
     """The patient of each pair, a patient of its own where none is given."""
-    return np.arange(pairs.n) if patients is None else np.asarray(patients, dtype=object)[pairs.kept]
+    whose = pairs.of(patients)
+    return np.arange(pairs.n) if whose is None else whose
 
 
 def reclassification(
@@ -164,10 +161,6 @@ class FalseExpansion:
     repeated_share: float  # method at both times
     repeated_share_ci: tuple[float, float]  # bootstrap over patients; NaN of few of them, or where none differs
     n_resamples: int
-
-    def row(self) -> dict:
-        """Flat record for a table."""
-        return flat(asdict(self))
 
 
 def expanded(baseline_ml: ArrayLike, follow_up_ml: ArrayLike) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Bland-Altman limits of agreement that follow the volume by regression."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import linregress, t
 
 from ich.linked import owners
-from ich.pairs import NotDefined, flat, pair, varies
+from ich.pairs import NotDefined, pair, varies
 from ich.slopes import robust_slope, sums_over
 
 Interval = tuple[float, float]
@@ -37,10 +37,6 @@ class RegressionLimits:
     covariance: tuple[tuple[float, ...], ...]  # (4, 4) of b0, b1, c0, c1; empty where one patient alone makes a line
     multiplier: float
     confidence: float
-
-    def row(self) -> dict:
-        """Flat record for a table."""
-        return flat({name: value for name, value in asdict(self).items() if name not in ("seen", "covariance")})
 
     def at(self, volume: ArrayLike) -> pd.DataFrame:
         """Bias and limits at volumes, a spread below zero counting as zero.
@@ -94,7 +90,7 @@ def regression_limits(
     pairs = pair(method, reference)
     if not varies(pairs.mean):
         raise NotDefined(f"regression limits: all {pairs.n} means are {pairs.mean[0]:g}, wanted volumes that differ")
-    owner = owners(None if patients is None else np.asarray(patients, dtype=object)[pairs.kept], pairs.n)
+    owner = owners(pairs.of(patients), pairs.n)
     owner = np.arange(pairs.n) if owner is None else owner
     line = robust_slope(pairs.mean, pairs.difference, confidence, owner)
     residual = pairs.difference - line.intercept - line.slope * pairs.mean

@@ -8,6 +8,7 @@ import pandas as pd
 from ich.assumptions import UNCHECKED
 from ich.bland_altman import bland_altman
 from ich.pairs import FEWEST
+from ich.tables import for_abc2
 from ich.volume_limits import QUOTED_AT_ML, RegressionLimits
 
 MINUS = "\N{MINUS SIGN}"
@@ -59,7 +60,7 @@ def case_ids(*, source: bool = False, public: bool = False, manifest: bool = Fal
 
 def too_few_to_compare(cases: pd.DataFrame, volumes: Sequence[str]) -> str:
     """Why 04 cannot compare the columns `volumes` of these cases; empty where it can."""
-    known = cases[cases["hemorrhage_type"].isna() | (cases["hemorrhage_type"] == "parenchymal")]
+    known = for_abc2(cases)
     complete = [known[known[column].notna()] for column in volumes]
     n, patients = (
         min(counts) for counts in zip(*((len(part), part["patient_id"].nunique()) for part in complete), strict=True)
@@ -112,7 +113,7 @@ def outlier_said(differences: pd.Series, name: str) -> str:
     return (
         f"One case differs by {most:+.1f} ml for {name}; without it the bias is {without.mean():+.1f} instead of "
         f"{found.mean():+.1f} ml."
-    ).replace("-", MINUS)
+    ).replace(" -", f" {MINUS}")
 
 
 def labels_said(cases: pd.DataFrame, own_label: pd.Series, name: str) -> str:

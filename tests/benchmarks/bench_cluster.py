@@ -113,6 +113,11 @@ def seconds(run) -> float:
     return time.perf_counter() - started
 
 
+def peak() -> dict[str, float]:
+    """The most memory that this process has had so far."""
+    return {"caller_peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=200)
@@ -159,12 +164,12 @@ def main() -> None:
         result = found[0]
         if len(result.failures) or len(result.cases) != options.large:
             raise ValueError(f"{len(result.failures)} of {options.large} pairs failed")
-        peak = {"caller_peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
-        rows.append({"task": "evaluate pairs", "on": "Dask", "workers": 2, "n": options.large, "seconds": took, **peak})
+        rows.append({"task": "evaluate pairs", "on": "Dask", "workers": 2, "n": options.large, "seconds": took,
+                     **peak()})  # fmt: skip
         blood = result.metrics[result.metrics["label"] == "blood"]
         took = seconds(lambda: panel(blood, "predicted_ml", "reference_ml"))
         rows.append({"task": "agreement, 2,000 resamples", "on": "this process", "workers": 1, "n": len(blood),
-                     "seconds": took, **peak})  # fmt: skip
+                     "seconds": took, **peak()})  # fmt: skip
     table = pd.DataFrame(rows)
     table["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, distributed {distributed.__version__}"
     table.to_csv(ROOT / "reports" / "checks" / "bench_cluster.csv", index=False, float_format="%.4g")
