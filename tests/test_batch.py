@@ -135,6 +135,11 @@ def test_a_link_to_nothing_is_a_scan_that_fails(tmp_path):
     assert [path.name for path in scans_in(tmp_path)] == ["lost.nii.gz"]
 
 
+def test_what_is_wrong_with_a_scan_is_told(scans, weights, tmp_path):
+    said = segment(scans / "Jane", tmp_path / "out", weights)["warnings"]
+    assert any(text.startswith("Quality: ") and "wanted 800 or more" in text for text in said)  # a ball for a head
+
+
 def test_the_output_folder_is_no_scan(scans, weights, tmp_path, capsys):
     shutil.rmtree(scans / "John")
     call = ["segment", str(scans), "--out", str(scans / "out"), "--weights", str(weights), "--jobs", "1"]

@@ -9,12 +9,14 @@ import pytest
 from made_dicom import write_series
 from made_seg import FRAME, write_ct
 
-from ich.dicom import read_dicom_scan
+from ich.dicom import read_dicom_scan, series_grid
 from ich.dicom_masks import read_dicom_mask, referenced_series
 from ich.dicom_report import read_volumes, write_dicom_report
 from ich.dicom_seg import write_dicom_seg
 from ich.grid import ScanError
+from ich.intake import take_in
 from ich.series import choose_series
+from ich.sources import find_cases
 
 
 @pytest.fixture
@@ -83,3 +85,40 @@ def test_what_cannot_be_written_is_named(case, tmp_path):
     with pytest.raises(ScanError, match="has no StudyInstanceUID"):
         write_dicom_seg(folder / "mask.dcm", np.ones((32, 24, 6), np.uint8), bare, "w", "0.1")
     assert not (folder / "mask.dcm").exists()
+
+
+def test_every_frame_states_the_extent_of_its_slice(tmp_path):
+    """Pixels times thickness, as viewers count, give the volume where slices are 5 mm apart, then 10."""
+    series = write_ct(tmp_path / "ct", np.r_[np.arange(6) * 5.0, 32.5 + np.arange(10) * 10.0])
+    grid = series_grid(series)[0]
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[5:20, 10:30, 3:9] = 1
+    write_dicom_seg(tmp_path / "mask.dcm", labels, series, "weights abc", "0.1")
+    made = pydicom.dcmread(tmp_path / "mask.dcm")
+    volume = sum(
+        plane.sum() * np.prod(group.PixelMeasuresSequence[0].PixelSpacing)
+        * group.PixelMeasuresSequence[0].SliceThickness / 1000
+        for plane, group in zip(made.pixel_array, made.PerFrameFunctionalGroupsSequence, strict=True)
+    )  # fmt: skip
+    assert volume == pytest.approx(grid.volume_ml(labels > 0), rel=1e-6)
+    np.testing.assert_array_equal(read_dicom_mask(tmp_path / "mask.dcm", series).labels, labels)
+
+
+def test_names_in_japanese_are_kept(tmp_path):
+    name = "Yamada^Tarou=山田^太郎"
+    series = write_ct(tmp_path / "ct", SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName=name)
+    labels = np.zeros(series_grid(series)[0].shape, np.uint8)
+    labels[5:20, 10:30, 3:9] = 1
+    write_dicom_seg(tmp_path / "mask.dcm", labels, series, "weights abc", "0.1")
+    write_dicom_report(tmp_path / "report.dcm", tmp_path / "mask.dcm", {"parenchymal": 1.0}, series, "w", "0.1")
+    assert {str(pydicom.dcmread(tmp_path / f"{each}.dcm").PatientName) for each in ("mask", "report")} == {name}
+
+
+def test_a_mask_that_a_program_made_is_no_reference(tmp_path):
+    series = write_ct(tmp_path / "in" / "ct", PatientID="A")
+    labels = np.zeros(series_grid(series)[0].shape, np.uint8)
+    labels[5:20, 10:30, 3:9] = 1
+    write_dicom_seg(tmp_path / "in" / "mask.dcm", labels, series, "weights abc", "0.1")
+    assert read_dicom_mask(tmp_path / "in" / "mask.dcm", series).automatic
+    sources, _ = take_in(find_cases("dicom", tmp_path / "in"), tmp_path / "run", jobs=1)
+    assert "a program made it (SegmentAlgorithmType AUTOMATIC)" in sources["reason"].iloc[0]

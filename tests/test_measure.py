@@ -260,3 +260,15 @@ def test_endings_in_capitals_are_masks_too(tmp_path):
     (tmp_path / "a.nii.gz").rename(tmp_path / "a.NII.GZ")
     (tmp_path / "._b.nii.gz").write_bytes(b"macOS")
     assert masks_in(tmp_path) == {"a": tmp_path / "a.NII.GZ"}
+
+
+def test_a_speck_that_stretches_abc2_is_told(tmp_path):
+    """On the slice of the largest area, far from a ball: A reaches from one to the other."""
+    mask = lesion()
+    mask[110, 10, 3] = 0
+    assert "stretch" not in measure_mask(save(tmp_path / "a.nii.gz", mask))["notes"]
+    k = int(mask.sum(axis=(0, 1)).argmax())
+    mask[2:4, 2:4, k] = 1
+    row = measure_mask(save(tmp_path / "b.nii.gz", mask))
+    assert row["abc2_ml"] > 1.1 * row["abc2_filtered_ml"]
+    assert f"small parts stretch ABC/2: {row['abc2_filtered_ml']:.1f} ml without them" in row["notes"]

@@ -257,3 +257,14 @@ def test_real_tilt_without_header_tag_is_a_note(shared_data):
     assert grid.slice_spacing_mm == pytest.approx(4.8515, abs=1e-3)
     assert "header states no gantry tilt" in grid.notes[0]
     assert grid.notes[-1] == "4 slices cover 19 mm: not a whole head"
+
+
+def test_end_slices_that_another_geometry_parts_from_the_series_are_told(tmp_path):
+    uid = {"SeriesInstanceUID": "1.2.3", "SeriesNumber": 2}
+    write_series(tmp_path, np.arange(27) * 5.0, **uid)
+    write_series(tmp_path / "top", np.arange(27, 30) * 5.0, PixelSpacing=[0.45, 0.45], **uid)
+    scan = read_scan(tmp_path)
+    assert scan.grid.shape[2] == 27
+    assert any(
+        "beside it lies series 2b: 3 images, left out: 3 slices, wanted 4 or more" in text for text in scan.notes
+    )
