@@ -17,11 +17,12 @@ PIXEL_TAGS: list = [
     *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "PhotometricInterpretation", "NumberOfFrames"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "FloatPixelData"),
     *("DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
-    *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "RescaleType"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 MAX_RESCALE = 1e6  # of slope and intercept; true ones are near 1 and -1024
 NO_RESCALE = "header has no rescale slope and intercept: stored values are taken for HU"
+HU_TYPES = ("", "HU", "HU_MOD", "US")  # DICOM PS3.3, C.11.1.1.2; US is unspecified
 MAX_PADDING_HU = -900  # a padding value above this would blot out tissue
 TILT_TOLERANCE_DEG = 0.5
 HEAD_HEIGHT_MM = 100.0
@@ -126,12 +127,14 @@ def _values(series: Series, folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     loaded: tuple[Path | None, pydicom.Dataset, np.ndarray] = (None, pydicom.Dataset(), np.empty(0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd values in headers of no interest here
+        inverted = _is_inverted(series, folder)
         for k, image in enumerate(series.slices):
             if loaded[0] != image.path:
                 loaded = (image.path, *_decoded(image, series, folder))
             _, header, stored = loaded
             try:
-                plane, said = _plane_hu(header, stored[image.frame] if stored.ndim == 3 else stored, image.frame)
+                stored = stored[image.frame] if stored.ndim == 3 else stored
+                plane, said = _plane_hu(header, stored, image.frame, inverted)
                 if plane.shape != (rows, columns):
                     raise ValueError(f"pixels are {plane.shape}, the header says {(rows, columns)}")
             except DECODER_ERRORS as error:
@@ -183,10 +186,12 @@ def _plain_pixels(header: pydicom.Dataset) -> np.ndarray | None:
     return stored if used and header.HighBit == bits - 1 else None  # others need pydicom's care for unused bits
 
 
-def _plane_hu(header: pydicom.Dataset, stored: np.ndarray, frame: int) -> tuple[np.ndarray, list[str]]:
-    """One slice (rows, columns) in HU, int16 where exact."""
+def _plane_hu(header: pydicom.Dataset, stored: np.ndarray, frame: int, inverted: bool) -> tuple[np.ndarray, list[str]]:
+    """One slice (rows, columns) in HU, int16 where exact; `inverted` is what the series was found to be."""
     notes = []
-    slope, intercept = _rescale(header, frame)
+    slope, intercept, unit = _rescale(header, frame)
+    if unit not in HU_TYPES:
+        raise ValueError(f"values are {unit} (rescale type), wanted HU")
     if slope is None or intercept is None:
         notes.append(NO_RESCALE)
         slope, intercept = 1.0, 0.0
@@ -194,7 +199,7 @@ def _plane_hu(header: pydicom.Dataset, stored: np.ndarray, frame: int) -> tuple[
         raise ValueError(f"rescale slope {slope:g} and intercept {intercept:g}, wanted up to {MAX_RESCALE:g}")
     padding = _padding(header, stored, slope, intercept)
     if header.get("PhotometricInterpretation") == "MONOCHROME1":
-        stored, note = _monochrome1(header, stored)
+        stored, note = _monochrome1(header, stored, inverted)
         notes.append(note)
     if slope == 1 and intercept == int(intercept):
         plane: np.ndarray = stored.astype(np.int32) + int(intercept)
@@ -208,7 +213,8 @@ def _plane_hu(header: pydicom.Dataset, stored: np.ndarray, frame: int) -> tuple[
     return plane, notes
 
 
-def _rescale(header: pydicom.Dataset, frame: int) -> tuple[float | None, float | None]:
+def _rescale(header: pydicom.Dataset, frame: int) -> tuple[float | None, float | None, str]:
+    """Slope, intercept and what the values are then."""
     source = header
     for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         groups = header.get(name) or []
@@ -216,7 +222,8 @@ def _rescale(header: pydicom.Dataset, frame: int) -> tuple[float | None, float |
         if group is not None and "PixelValueTransformationSequence" in group:
             source = group.PixelValueTransformationSequence[0]
     slope, intercept = source.get("RescaleSlope"), source.get("RescaleIntercept")
-    return (None if slope is None else float(slope)), (None if intercept is None else float(intercept))
+    unit = str(source.get("RescaleType") or "").strip().upper()
+    return (None if slope is None else float(slope)), (None if intercept is None else float(intercept)), unit
 
 
 def _padding(header: pydicom.Dataset, stored: np.ndarray, slope: float, intercept: float) -> np.ndarray | None:
@@ -230,10 +237,26 @@ def _padding(header: pydicom.Dataset, stored: np.ndarray, slope: float, intercep
     return padding if high * slope + intercept <= MAX_PADDING_HU and padding.any() else None
 
 
-def _monochrome1(header: pydicom.Dataset, stored: np.ndarray) -> tuple[np.ndarray, str]:
-    """Stored values with air low: MONOCHROME1 says how to show them, but some writers invert them too."""
+def _is_inverted(series: Series, folder: Path) -> bool:
+    """Whether the values of a MONOCHROME1 series have air high.
+
+    The middle slice tells for all: on the highest ones air lies about the head and in the middle of the picture alike.
+    """
+    image = series.slices[len(series.slices) // 2]
+    shown = pydicom.dcmread(
+        image.path, stop_before_pixels=True, force=True, specific_tags=["PhotometricInterpretation"]
+    )
+    if shown.get("PhotometricInterpretation") != "MONOCHROME1":
+        return False
+    _, stored = _decoded(image, series, folder)
+    stored = stored[image.frame] if stored.ndim == 3 else stored
     border = np.median(np.concatenate([stored[0], stored[-1], stored[:, 0], stored[:, -1]]))
-    if border <= np.median(stored[stored.shape[0] // 4 : -stored.shape[0] // 4]):
+    return bool(border > np.median(stored[stored.shape[0] // 4 : -stored.shape[0] // 4]))
+
+
+def _monochrome1(header: pydicom.Dataset, stored: np.ndarray, inverted: bool) -> tuple[np.ndarray, str]:
+    """Stored values with air low: MONOCHROME1 says how to show them, but some writers invert them too."""
+    if not inverted:
         return stored, "MONOCHROME1, values as usual (air low): kept"
     bits = int(header.BitsStored)
     total = -1 if int(header.get("PixelRepresentation", 0)) else (1 << bits) - 1

@@ -8,6 +8,7 @@ UNIFORM_TOLERANCE_MM = 0.02  # DICOM positions are often rounded to 0.01 mm
 SAME_PLACE_MM = 0.1  # between a scan and a mask drawn on it: their files round differently
 
 
+MIN_NORMAL_Z = 0.8  # slices up to 37 degrees from the axial plane; gantries tilt by at most 30
 MAX_VOXELS = 2**28  # of one scan: 1,024 slices of 512 x 512
 
 

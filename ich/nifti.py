@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from ich.atomic import write_bytes
-from ich.grid import MAX_VOXELS, Grid, Native, Scan, ScanError, flipped, orient, slice_normal
+from ich.grid import MAX_VOXELS, MIN_NORMAL_Z, Grid, Native, Scan, ScanError, flipped, orient, slice_normal
 from ich.hounsfield import floor_padding, value_kind
 from ich.tilt import table_step_correction
 
@@ -226,6 +226,9 @@ def _grid(header: nib.Nifti1Header, shape: tuple[int, ...], path: Path) -> Grid:
         notes += (f"pixdim states slices {zoom:g} mm apart, the affine {stated:g} mm: the affine is used",)
     turned, tilt, tilt_notes = table_step_correction(turned)
     normal = slice_normal(turned)
+    if abs(normal[2]) < MIN_NORMAL_Z:
+        across = ("sagittal", "coronal", "oblique")[int(np.argmax(np.abs(normal)))]
+        tilt_notes += (f"slices are {across}: A, B and C are measured on them, and ABC/2 is made for axial ones",)
     count = shape[axes[2]]
     grid = Grid(
         shape=(shape[axes[0]], shape[axes[1]], count),
@@ -274,7 +277,8 @@ def _sform_conflict(header: nib.Nifti1Header, sform: np.ndarray, qform: np.ndarr
     if np.allclose(expected.get_qform(), qform, atol=0.01):
         return ()
     spacing_s, spacing_q = (np.linalg.norm(a[:3, :3], axis=0).round(4).tolist() for a in (sform, qform))
-    return (f"sform and qform differ (spacing {spacing_s} and {spacing_q} mm): the sform is used",)
+    swapped = "" if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) > 0 else ", left and right swapped"
+    return (f"sform and qform differ (spacing {spacing_s} and {spacing_q} mm{swapped}): the sform is used",)
 
 
 def _plain_header(header: nib.Nifti1Header) -> nib.Nifti1Header:

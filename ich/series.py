@@ -7,13 +7,14 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pydicom
 
 from ich.folders import files_below
-from ich.grid import ScanError
+from ich.grid import MIN_NORMAL_Z, ScanError
 from ich.slices import DAMAGED, Slice, read_slices
 
 MIN_SLICES = 4
@@ -22,7 +23,6 @@ SAME_SPACING = 1e-3  # of the spacing: writers round it to some digits
 SAME_DIRECTION = 1e-3  # of direction cosines
 FAR = 3  # times the steps beside it: no spacing of the same acquisition
 DEFECTS = ("slice missing", "slices missing", "doubled slices", "header has no", "position, orientation")
-MIN_NORMAL_Z = 0.8  # slices up to 37 degrees from the axial plane; gantries tilt by at most 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,7 @@ def _judge(group: list[Slice], geometries: int, patients: int) -> list[Series]:
         return [_left_out(group, "; ".join(reasons))]
     positions, ordered = _sorted(group)
     if np.all(np.diff(positions) > SAME_POSITION_MM):
-        return [_stack(ordered, positions, ())]
+        return [_stack(images, places, ()) for places, images in _kernels_apart(ordered, positions)]
     unique = _without_copies(ordered)
     copies = len(ordered) - len(unique)
     notes = (f"exact copies of other images, passed over: {copies}",) if copies else ()
@@ -151,6 +151,19 @@ def _judge(group: list[Slice], geometries: int, patients: int) -> list[Series]:
         if all(len(p) >= MIN_SLICES and np.all(np.diff(p) > SAME_POSITION_MM) for p, _ in stacks):
             return [_stack(images, places, notes) for places, images in stacks]
     return [_doubled(ordered, positions)]
+
+
+def _kernels_apart(ordered: list[Slice], positions: np.ndarray) -> list[tuple[np.ndarray, list[Slice]]]:
+    """Positions and images of each kernel where two reconstructions lie between each other, else of all.
+
+    One that changes once, as from base to vertex, makes no second volume.
+    """
+    kernels = [image.kernel for image in ordered]
+    changes = sum(one != other for one, other in pairwise(kernels))
+    split = [_sorted([image for image in ordered if image.kernel == kernel]) for kernel in dict.fromkeys(kernels)]
+    if changes > len(ordered) / 2 and all(len(images) >= MIN_SLICES for _, images in split):
+        return split
+    return [(positions, ordered)]
 
 
 def _reasons(group: list[Slice]) -> list[str]:

@@ -38,6 +38,8 @@ TAGS = [
     "ImagePositionPatient",
     "ConvolutionKernel",
     "ContrastBolusAgent",
+    "ContrastBolusAgentSequence",
+    "ContrastBolusVolume",
     "NumberOfFrames",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
@@ -178,8 +180,15 @@ def _slice(header: pydicom.Dataset, path: Path, frame: int, geometry: pydicom.Da
         acquisition=str(header.get("AcquisitionNumber") or ""),
         kernel="/".join(_words(geometry.get("ConvolutionKernel", header.get("ConvolutionKernel")))),
         image_type="/".join(_words(header.get("ImageType"))),
-        contrast=bool(str(header.get("ContrastBolusAgent") or "").strip()),
+        contrast=_has_contrast(header),
     )
+
+
+def _has_contrast(header: pydicom.Dataset) -> bool:
+    agent = str(header.get("ContrastBolusAgent") or "").strip().upper()
+    volume = header.get("ContrastBolusVolume")
+    named = agent not in ("", "NONE", "NO", "N", "WITHOUT")
+    return named or bool(header.get("ContrastBolusAgentSequence")) or bool(volume and float(volume) > 0)
 
 
 def _words(value: str | Sequence[str] | None) -> list[str]:

@@ -164,6 +164,29 @@ def test_monochrome1_is_turned_back_only_where_values_are_inverted(tmp_path):
         assert said in scan.notes[0]
 
 
+def test_the_middle_slice_tells_whether_a_series_is_inverted(tmp_path):
+    """On the vertex the middle of the picture is air, as its border is."""
+    hu = np.full((24, 32, 30), -1000, np.int16)
+    hu[4:20, 4:28, :22] = 40
+    hu[11:13, 15:17, 22:] = 40
+    stored = (4095 - (hu + 1024)).astype(np.uint16)
+    common = {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12, "HighBit": 11, "RescaleIntercept": -1024}
+    write_series(tmp_path, Z, stored, **common)
+    scan = read_dicom_scan(tmp_path)
+    assert np.array_equal(scan.hu, hu.transpose(1, 0, 2))
+    assert scan.notes[0].endswith("turned back")
+
+
+@pytest.mark.parametrize(("unit", "usable"), [("HU", True), ("US", True), ("MGML", False), ("Z_EFF", False)])
+def test_values_of_another_unit_are_no_hu(tmp_path, unit, usable):
+    write_series(tmp_path, Z, RescaleType=unit)
+    if usable:
+        assert read_dicom_scan(tmp_path).kind == "hu"
+    else:
+        with pytest.raises(ScanError, match=rf"values are {unit} \(rescale type\), wanted HU"):
+            read_dicom_scan(tmp_path)
+
+
 def test_truncated_pixels_name_the_image_and_nothing_else(tmp_path):
     write_series(tmp_path, Z)
     path = sorted(tmp_path.glob("*_7.dcm"))[0]

@@ -318,3 +318,16 @@ def test_real_mask_round_trip_keeps_affine_and_volume(shared_data, tmp_path):
         assert np.array_equal(nib.load(tmp_path / "m.nii.gz").affine, nib.load(path).affine)
         assert back.volume_ml(again > 0) == grid.volume_ml(labels > 0)
         assert back.notes == grid.notes
+
+
+def test_coronal_slices_and_a_mirrored_qform_are_told(tmp_path):
+    pixels = np.full((20, 12, 20), -1000, np.int16)
+    pixels[5:15, 3:9, 5:15] = 40
+    coronal = np.array([[-1.0, 0, 0, 0], [0, 5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(pixels, coronal), tmp_path / "coronal.nii")
+    notes = read_nifti_scan(tmp_path / "coronal.nii").grid.notes
+    assert any("slices are coronal: A, B and C" in note for note in notes)
+    image = nib.Nifti1Image(pixels, np.diag([-1.0, 1, 5, 1]))
+    image.header.set_qform(np.diag([1.0, 1, 5, 1]), code=1)
+    nib.save(image, tmp_path / "mirrored.nii")
+    assert any("left and right swapped" in note for note in read_nifti_scan(tmp_path / "mirrored.nii").grid.notes)

@@ -132,8 +132,28 @@ def test_a_series_left_out_for_a_defect_is_told_of(tmp_path):
     assert "beside it lies series 3: 9 images, left out: slice missing" in choose_series(tmp_path).notes[0]
 
 
-def test_a_contrast_agent_is_told(tmp_path):
-    write_series(tmp_path, Z, ContrastBolusAgent="Iomeprol")
+def test_an_agent_that_is_none_is_no_contrast(tmp_path):
+    write_series(tmp_path, Z, ContrastBolusAgent="NONE")
+    assert choose_series(tmp_path).notes == ()
+
+
+def test_kernels_that_lie_between_each_other_are_two_series_and_one_that_changes_is_one(tmp_path):
+    uid = {"SeriesInstanceUID": "1.2.3", "SeriesNumber": 2}
+    for name, kernels in (("mixed", ("H30", "H70")), ("changed", ("H30", "H30"))):
+        write_series(tmp_path / name / "a", Z, ConvolutionKernel=kernels[0], **uid)
+        write_series(tmp_path / name / "b", Z + (2.5 if name == "mixed" else 150), ConvolutionKernel=kernels[1], **uid)
+    found = find_series(tmp_path / "mixed")
+    assert [(part.kept, part.slices[0].kernel, len(part.slices)) for part in found] == [
+        (True, "H30", len(Z)), (True, "H70", len(Z)),
+    ]  # fmt: skip
+    with pytest.raises(ScanError, match="2 usable axial CT series"):
+        choose_series(tmp_path / "mixed")
+    assert len(find_series(tmp_path / "changed")) == 1
+
+
+@pytest.mark.parametrize("said", [{"ContrastBolusAgent": "Iomeprol"}, {"ContrastBolusVolume": 60.0}])
+def test_a_contrast_agent_is_told(tmp_path, said):
+    write_series(tmp_path, Z, **said)
     assert choose_series(tmp_path).notes == ("the header names a contrast agent: vessels may look like blood",)
 
 
