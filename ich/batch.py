@@ -1,6 +1,8 @@
 """Many scans in one call: weights loaded once, a table of all, a failure stops nothing."""
 
 import json
+import math
+import time
 from itertools import cycle
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from ich.tables import write_plain
 
 COLUMNS = ["case", "volume_ml", "parenchymal_ml", "ventricular_ml", "subarachnoid_ml", "interval_low_ml",
            "interval_high_ml", "abc2_ml", "slice_mm", "tilt_deg", "warnings", "mask_sha256", "reason"]  # fmt: skip
+WRITE_EVERY_S = 2.0  # the summary of a batch, and at its end
 
 
 def scans_in(path: Path) -> list[Path]:
@@ -103,17 +106,29 @@ def segment_all(
     write_plain(key, out / "key.csv")
     left = [number for number in range(len(scans)) if number not in rows]
 
-    def keep(place: int, row: dict) -> None:
-        # Written anew each time: a machine that stops leaves what was done.
-        rows[left[place]] = row
+    written_at = -math.inf
+
+    def write_summary() -> pd.DataFrame:
+        nonlocal written_at
         summary = pd.DataFrame([rows[done] for done in sorted(rows)], columns=COLUMNS)
         write_plain(summary, out / "summary.csv")
+        written_at = time.monotonic()
+        return summary
+
+    def keep(place: int, row: dict) -> None:
+        rows[left[place]] = row
+        # A machine that stops leaves what was done; thousands of rows are not written for each scan.
+        if time.monotonic() - written_at > WRITE_EVERY_S:
+            write_summary()
 
     work = [
         (scans[number], out, names[number], weights, place) for number, place in zip(left, cycle(places), strict=False)
     ]
-    each(_segment, work, jobs, what="scans", dead=_died, done=keep)
-    return pd.DataFrame([rows[done] for done in sorted(rows)], columns=COLUMNS)
+    try:
+        each(_segment, work, jobs, what="scans", dead=_died, done=keep)
+    finally:
+        summary = write_summary()
+    return summary
 
 
 def _scans_before(out: Path) -> list[str]:
