@@ -12,6 +12,7 @@ from ich.grid import slice_normal, tilt_between
 
 MIN_TILT_DEG = 1.0
 MAX_TILT_DEG = 35.0  # gantries tilt by at most 30 degrees
+ISOTROPIC = 0.01  # difference of slice and pixel distance, as a share
 OTHER_AXES_DEG = 0.1  # a gantry turns about the left-right axis alone
 HALF_DEGREE_TOLERANCE_DEG = 0.02  # scanners set the tilt in steps of half a degree
 NOMINAL_TOLERANCE_MM = 0.002
@@ -77,6 +78,8 @@ def table_step_correction(affine: np.ndarray) -> tuple[np.ndarray, float, tuple[
             f"along the slice normal (gantry tilt {tilt:.1f} degrees)"
         )
         return affine, tilt, (note,)
+    if abs(step / np.linalg.norm(affine[:3, 0]) - 1) < ISOTROPIC:
+        return affine, 0.0, ()  # resampled or reformatted: no scanner steps its table by a pixel
     angle = tilt_between(normal, np.array([0.0, 0.0, 1.0]))
     in_plane_turn = np.degrees(np.arccos(min(1.0, abs(affine[0, 0]) / np.linalg.norm(affine[:3, 0]))))
     if in_plane_turn > OTHER_AXES_DEG or not MIN_TILT_DEG <= abs(angle) <= MAX_TILT_DEG:

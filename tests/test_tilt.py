@@ -46,8 +46,9 @@ def test_table_step_becomes_distance_along_the_normal(step_mm, angle_deg, distan
         turned(5.2, 12.3),
         turned(5.2147417, 16.5, about="z"),
         turned(5.2147417, 40.0),
+        turned(0.488281, 15.0),  # cubes: reformatted
     ],
-    ids=["straight", "half a degree", "angle no gantry takes", "head turned", "steeper than a gantry"],
+    ids=["straight", "half a degree", "angle no gantry takes", "head turned", "steeper than a gantry", "cubes"],
 )
 def test_other_stacks_stay_as_they_are(affine):
     after, tilt, notes = table_step_correction(affine)
