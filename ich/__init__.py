@@ -87,6 +87,7 @@ Modules, each importing only from those before it:
 - calibration: what probabilities are worth, intervals of volumes
 - novelty: how unlike the training scans
 - stream: simulated cases without end
+- run_folder: a run's folder, and the run before
 - seen: which scans a network knows
 - trained: a network to its model folder
 - growth: change between two scans
@@ -127,7 +128,6 @@ Modules, each importing only from those before it:
 - verify: whether a run holds what its manifest says
 - report: what a finished run gives out
 - choices: parameters that need or exclude one another
-- run_folder: a run's folder, and the run before
 - study: the run of a study
 - arguments: what every command takes
 - cli: the command line

@@ -154,7 +154,7 @@ def _notes(lesion: np.ndarray, box: Box, variants: Variants, header_ml: float, g
     if enclosed_ml:
         notes.append(f"lesion encloses {enclosed_ml:.2f} ml that is not outlined")
     filtered_ml = variants.row()["abc2_filtered_ml"]
-    if abs(variants.whole.abc2_ml - filtered_ml) > ABC2_SLACK * variants.whole.abc2_ml:
+    if filtered_ml > 0 and abs(variants.whole.abc2_ml - filtered_ml) > ABC2_SLACK * variants.whole.abc2_ml:
         notes.append(f"small parts stretch ABC/2: {filtered_ml:.1f} ml without them")
     if variants.whole.slices.size == 1:
         notes.append("lesion lies on one slice")

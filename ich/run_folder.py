@@ -1,5 +1,6 @@
 """A run's folder: made ready for a new run, the one before kept until the first notebook of the new one is done."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -43,15 +44,19 @@ def set_aside(run: Path, inputs: Mapping[str, Path]) -> None:
     for name, path in inputs.items():
         if real_path(path).is_relative_to(real_path(run)):
             raise FileExistsError(f"{name} lies in {run.name}, which --overwrite removes: give another --name")
-    if not before(run).exists() or _has_begun(run):
+    if not before(run).exists() or done_in(run):
         settle(run)
         run.rename(before(run))
     else:
         shutil.rmtree(run)
 
 
-def _has_begun(run: Path) -> bool:
-    return (run / "manifest.json").is_file() or (run / "progress.json").is_file()
+def done_in(run: Path) -> list[str]:
+    """The notebooks that a run has done."""
+    for name, found in (("manifest.json", lambda content: content["notebooks"]), ("progress.json", dict)):
+        if (run / name).is_file():
+            return list(found(json.loads((run / name).read_text(encoding="utf-8"))))
+    return []
 
 
 def settle(run: Path) -> None:

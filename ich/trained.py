@@ -11,6 +11,7 @@ import torch
 from ich import distributed, novelty, splits, tables, train
 from ich.calibration import AT_ONCE, calibrate, uncalibrated
 from ich.model import Ensemble, Settings, choose_device, load_weights, save_weights
+from ich.run_folder import done_in
 from ich.seen import check_unseen, scans_seen
 from ich.stream import embedded_stream
 from ich.train import Recipe
@@ -136,11 +137,11 @@ def check_trained_on(card: dict, cases: pd.DataFrame) -> None:
         )
 
 
-def _check_unfinished(run: Path) -> None:
-    """Refuse to put another network into a run whose tables and pages are those of its own."""
-    if (run / "manifest.json").is_file():
+def _check_without_results(run: Path) -> None:
+    """Refuse to put another network into a run that has results of its own one."""
+    if "02_training" in done_in(run):
         raise FileExistsError(
-            f"{run.name} is a finished run, whose results are those of its network: train in a run of another name "
+            f"{run.name} holds results of the network that it has: train in a run of another name "
             "(`ich study ... --name NAME --until 01_cohort` makes one)"
         )
 
@@ -163,7 +164,7 @@ def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
         There is one run only or one twice, the networks see scans in different ways, or one was trained on a patient,
         or has seen a scan, that the first run validates or tests on.
     """
-    _check_unfinished(out.resolve().parent)
+    _check_without_results(out.resolve().parent)
     if len(runs) < 2:
         raise ValueError(f"{len(runs)} run was given: an ensemble takes two or more")
     if len({run.resolve() for run in runs}) < len(runs):
@@ -213,9 +214,9 @@ def train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd
 
     Raises
     ------
-    FileExistsError : the run is finished.
+    FileExistsError : the run holds results of the network that it has.
     """
-    _check_unfinished(run)
+    _check_without_results(run)
     given = Settings(pixel_mm=parameters["pixel_mm"], size=parameters["network_size"])
     start = begin(parameters["start_from"], given, run)
     settings = start.settings

@@ -272,7 +272,7 @@ def test_runs_are_named_by_path_or_name_and_outputs_by_their_ending(tmp_path, ca
     for call, said in (
         (["archive", str(demo), "--out", str(tmp_path / "keep.csv")], "wanted a file that ends in .zip"),
         (["archive", "demo", "--out", str(tmp_path / "a.zip"), "--license", "mine"], "wanted the address of a license"),
-        (["train", str(demo)], "demo is a finished run, whose results are those of its network"),
+        (["train", str(demo)], "demo holds results of the network that it has"),
         (["segment", "x.nii", "--out", str(tmp_path), "--earlier-series", "2"], "goes with --earlier"),
     ):
         assert main(call) == 2

@@ -1,5 +1,6 @@
 """Networks of several runs as one: the mean of their logits, from a model folder like any other."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from ich import cohort, model, predict, splits, tables
 from ich.cli import main
 from ich.scan import read_scan
 from ich.seen import scans_seen
-from ich.trained import ensemble
+from ich.trained import ensemble, train_run
 
 SETTINGS = model.Settings(pixel_mm=7.0, size=32, channels=(4, 8), strides=(2,))
 SHARES = {"train": 0.5, "validation": 0.25, "test": 0.25}
@@ -75,6 +76,19 @@ def test_one_run_is_no_ensemble(runs, tmp_path):
         ensemble(runs[:1], tmp_path)
     with pytest.raises(ValueError, match="given twice"):
         ensemble([runs[0], runs[0]], tmp_path)
+
+
+@pytest.mark.parametrize("record", ["progress.json", "manifest.json"])
+def test_no_network_takes_the_place_of_one_that_has_results(runs, tmp_path, record):
+    run = shutil.copytree(runs[1], tmp_path / "run")
+    done = {"01_cohort": {}, "02_training": {}}
+    (run / record).write_text(json.dumps(done if record == "progress.json" else {"notebooks": done}))
+    before = (run / "model" / "weights.safetensors").read_bytes()
+    with pytest.raises(FileExistsError, match="run holds results of the network that it has"):
+        ensemble(list(runs), run / "model")
+    with pytest.raises(FileExistsError, match="run holds results of the network that it has"):
+        train_run(run, {}, print)
+    assert (run / "model" / "weights.safetensors").read_bytes() == before
 
 
 def test_networks_that_see_other_pixels_are_named(runs, tmp_path):

@@ -267,6 +267,10 @@ def test_a_speck_that_stretches_abc2_is_told(tmp_path):
     mask = lesion()
     mask[110, 10, 3] = 0
     assert "stretch" not in measure_mask(save(tmp_path / "a.nii.gz", mask))["notes"]
+    assert (
+        "stretch"
+        not in measure_mask(save(tmp_path / "c.nii.gz", mask * (mask.cumsum() <= 4).reshape(mask.shape)))["notes"]
+    )  # nothing but small parts
     k = int(mask.sum(axis=(0, 1)).argmax())
     mask[2:4, 2:4, k] = 1
     row = measure_mask(save(tmp_path / "b.nii.gz", mask))

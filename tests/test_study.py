@@ -216,6 +216,8 @@ def test_a_run_is_kept_until_the_first_notebook_of_the_next_is_done(project):
     for _ in range(2):  # what failed is no run to keep
         with pytest.raises(NotebookFailed):
             study.run_study(planned(project, ["fails_when_told"]), overwrite=True)
+        with pytest.raises(NotebookFailed):
+            study.run_study(planned(project, ["fails_when_told"]), resume=True)
         assert len(pd.read_csv(before / "tables" / "cases.csv")) == 5
     study.run_study(planned(project, ["writes_a_table"], ["rows=3"]), overwrite=True)
     assert len(pd.read_csv(run / "tables" / "cases.csv")) == 3
