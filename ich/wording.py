@@ -126,7 +126,7 @@ def labels_said(cases: pd.DataFrame, own_label: pd.Series, name: str) -> str:
     """
     told = cases.assign(own=cases["case_id"].map(own_label).astype("float")).dropna(subset=["own", "network_ml"])
     other = told["network_ml"] - told["own"]
-    if len(told) < FEWEST or not other.max() >= 0.05:
+    if told["patient_id"].nunique() < FEWEST or not other.max() >= 0.05:
         return ""
     alone = bland_altman(told["own"], told["reference_ml"], patients=told["patient_id"])
     return (

@@ -122,6 +122,8 @@ def test_blood_of_another_label_is_told():
     assert f"−2.5 ml (95 % limits of agreement {ends[0]:.1f} to {ends[1]:.1f} ml)".replace("-", "−") in said
     assert not labels_said(cases, cases.set_index("case_id")["network_ml"], "the network")
     assert not labels_said(cases, pd.Series(dtype=float), "the network")
+    few = cases.assign(patient_id=["p", "p", "q", "q"])
+    assert not labels_said(few, pd.Series({"a": 10.0, "b": 15.0, "c": 28.0, "d": 37.0}), "the network")
 
 
 def test_the_coverage_that_is_told_is_what_was_simulated():
