@@ -58,6 +58,7 @@ Modules, each importing only from those before it:
 - comparison: errors of methods on the same cases
 - volume_classes: volume classes and thresholds
 - assumptions: which limits to quote
+- shared_statistics: what the panel and a row of the agreement table have in common
 - strata: the agreement table
 - head_to_head: two methods against one reference
 - repeated: repeated readings

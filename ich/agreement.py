@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,23 +17,20 @@ from ich.bland_altman import (
 from ich.comparison import (
     CLINIC_EDGES_ML,
     PAPER_EDGES_ML,
+    Equivalence,
     absolute_errors_by_group,
     equivalence,
     hodges_lehmann,
     holm,
-    inside_margins,
     paired_absolute_errors,
-    percent_equivalence,
     volume_group,
-    within_margins,
 )
 from ich.head_to_head import compare_methods
-from ich.linked import coefficient_intervals, owners, per_patient
 from ich.nonparametric import mountain, nonparametric_limits
-from ich.pairs import Pairs, only, or_note, pair
+from ich.pairs import Pairs, only, or_note
 from ich.planning import cases_for_margin, cases_for_width, margin_power, next_study, width_curve
 from ich.regression import deming, passing_bablok
-from ich.reliability import ccc_of_sums, concordance, correlations, intraclass
+from ich.reliability import ccc_of_sums, concordance, intraclass
 from ich.repeated import linked_pairs, reader_pairs, repeatability, repeated_limits
 from ich.resampling import (
     FEW,
@@ -43,9 +39,9 @@ from ich.resampling import (
     bootstrap_mean,
     mean_by_group,
     resampled_counts,
-    share_interval,
     wilson,
 )
+from ich.shared_statistics import LIMITS, shared_statistics, table_pairs
 from ich.strata import agreement_table
 from ich.volume_classes import (
     confusion,
@@ -55,7 +51,7 @@ from ich.volume_classes import (
     threshold_accuracy,
     threshold_confusion,
 )
-from ich.volume_limits import regression_limits
+from ich.volume_limits import RegressionLimits, regression_limits
 
 __all__ = [
     "CLINIC_EDGES_ML",
@@ -139,18 +135,9 @@ def panel(
     ValueError : a column that is not there, text, infinite volumes, a case that stands twice, fewer than 3
         pairs.
     """
-    pairs, patients = _pairs(table, method, reference, case, patient)
-    x, y = pairs.method, pairs.reference
-    owner = owners(patients, pairs.n)
-    alone = per_patient(pairs, owner)
-    notes: list[str] = []
-    options: dict[str, Any] = {"patients": patients, "confidence": confidence, "multiplier": multiplier}
-    limits = bland_altman(x, y, **options)
-    ratio = or_note(notes, bland_altman_ratio, x, y, **options)
-    percent = or_note(notes, bland_altman_percent, x, y, **options)
-    slope = or_note(notes, regression_limits, x, y, **options)
-    concord = concordance(x, y, confidence)
-    icc = intraclass(np.column_stack([x, y]), confidence).set_index("type").to_dict("index")
+    pairs, patients = table_pairs(table, method, reference, case, patient)
+    shared = shared_statistics(pairs, patients, margin_ml, margin_percent, confidence, multiplier)
+    x, y, notes = pairs.method, pairs.reference, list(shared.notes)
     percentiles = nonparametric_limits(
         x, y, patients=patients, confidence=confidence, seed=seed, n_resamples=n_resamples
     )
@@ -162,79 +149,54 @@ def panel(
         confidence=confidence,
         within=NOT_NEGATIVE,
     )
-    checks = assumption_checks(x, y, patients)
-    tost = None if alone.n < 3 else equivalence(alone.difference, margin_ml)
-    tost_percent = None if alone.n < 3 else percent_equivalence(alone, margin_percent)
     found = {
         "method": method,
         "reference": reference,
         "n": pairs.n,
-        "n_patients": alone.n,
+        "n_patients": shared.alone.n,
         "n_missing": len(pairs.missing_ids),
         "missing_ids": pairs.missing_ids,
         "confidence": confidence,
         "multiplier": multiplier,
-        **only(limits, "bias", "bias_ci", "sd", "loa_lower", "loa_upper", "loa_lower_ci", "loa_upper_ci"),
-        **only(limits, "loa_lower_ci_approximate", "loa_upper_ci_approximate"),
-        "log_ratio": _scale(ratio, pairs),
-        "percent": _scale(percent, pairs),
-        "regression_loa": None if slope is None else asdict(slope),
+        **only(shared.limits, *LIMITS),
+        **only(shared.limits, "loa_lower_ci_approximate", "loa_upper_ci_approximate"),
+        "log_ratio": _scale(shared.ratio, pairs),
+        "percent": _scale(shared.percent, pairs),
+        "regression_loa": _record(shared.regression),
         "nonparametric_loa": asdict(percentiles),
-        **only(concord, "ccc", "ccc_ci"),
-        "icc_a1": icc["ICC(A,1)"]["icc"],
-        "icc_a1_ci": [icc["ICC(A,1)"]["ci_low"], icc["ICC(A,1)"]["ci_high"]],
-        "icc_c1": icc["ICC(C,1)"]["icc"],
-        "icc_c1_ci": [icc["ICC(C,1)"]["ci_low"], icc["ICC(C,1)"]["ci_high"]],
-        **correlations(pairs, notes),
+        **shared.coefficients,
         "passing_bablok": _line(or_note(notes, passing_bablok, x, y, confidence)),
         "deming": _line(or_note(notes, deming, x, y, confidence=confidence)),
         "mean_absolute_error": error.mean,
         "mean_absolute_error_ci": error.mean_ci,
         "root_mean_square_error": float(np.sqrt((pairs.difference**2).mean())),
-        **within_margins(pairs, margin_ml, margin_percent, confidence),
+        **shared.within,
         "margin_ml": margin_ml,
         "margin_percent": margin_percent,
-        "tost": None if tost is None else asdict(tost),
-        "tost_percent": None if tost_percent is None else asdict(tost_percent),
-        "checks": checks,
-        "limits_to_quote": limits_to_quote(checks),
+        "tost": _record(shared.tost),
+        "tost_percent": _record(shared.tost_percent),
+        "checks": shared.checks,
+        "limits_to_quote": shared.limits_to_quote,
         "classes": _classes(pairs, patients, confidence, seed, n_resamples),
         "bootstrap": _bootstrap(pairs, patients, margin_ml, margin_percent, multiplier, confidence, seed, n_resamples),
         "notes": notes,
     }
-    if patients is not None:
-        found |= coefficient_intervals(pairs, owner, confidence)
-    if owner is not None:
-        for name, inside in inside_margins(pairs, margin_ml, margin_percent).items():
-            found[f"{name}_ci"] = share_interval(inside, owner, confidence)
-        found["icc_c1_ci"] = None
-        notes.append(f"{pairs.n} cases of {alone.n} patients: lines, correlations and kappa take cases as independent")
+    if shared.owner is not None:
+        notes.append(
+            f"{pairs.n} cases of {shared.alone.n} patients: lines, correlations and kappa take cases as independent"
+        )
     return _plain(found)
 
 
-def _pairs(
-    table: pd.DataFrame, method: str, reference: str, case: str, patient: str | None
-) -> tuple[Pairs, np.ndarray | None]:
-    """Pairs of two columns, and the patient of each."""
-    wanted = [method, reference, *([patient] if patient else [])]
-    lacking = [name for name in wanted if name not in table]
-    if lacking:
-        raise ValueError(f"no column {', '.join(lacking)}; found {', '.join(map(str, table.columns))}")
-    pairs = pair(table[method], table[reference], table.get(case), names=(method, reference))
-    if patient is None:
-        return pairs, None
-    owners = table[patient].to_numpy(dtype=object)[pairs.kept]
-    if pd.isna(owners).any():
-        raise ValueError(f"{patient}: case {pairs.ids[pd.isna(owners).argmax()]} has no patient")
-    return pairs, owners
+def _record(found: RegressionLimits | Equivalence | None) -> dict | None:
+    return None if found is None else asdict(found)
 
 
 def _scale(limits: BlandAltman | None, pairs: Pairs) -> dict | None:
     if limits is None:
         return None
     undefined = [str(pairs.ids[int(row)]) for row in limits.undefined_ids]
-    names = ("n", "bias", "bias_ci", "sd", "loa_lower", "loa_upper", "loa_lower_ci", "loa_upper_ci")
-    return {**only(limits, *names), "undefined_ids": undefined}
+    return {**only(limits, "n", *LIMITS), "undefined_ids": undefined}
 
 
 def _line(line) -> dict | None:

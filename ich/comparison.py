@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import norm, t, wilcoxon
 
-from ich.pairs import Pairs, numbers, unique_ids, varies
+from ich.pairs import Pairs, numbers, require_columns, unique_ids, varies
 from ich.resampling import NOT_NEGATIVE, bootstrap_mean, share_interval, wilson
 
 PAPER_EDGES_ML = (5.0, 25.0)  # Wang 2019
@@ -45,9 +45,7 @@ def volume_group(volume_ml: ArrayLike, edges_ml: Sequence[float] = PAPER_EDGES_M
 
 def _columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Named columns as numbers, after a look at the identifiers."""
-    lacking = [name for name in names if name not in table]
-    if lacking:
-        raise ValueError(f"no column {', '.join(lacking)}; found {', '.join(map(str, table.columns))}")
+    require_columns(table, *names)
     ids = unique_ids(table["case_id"], "table") if "case_id" in table else None
     return pd.DataFrame({name: numbers(table[name], name, ids) for name in names}, index=table.index)
 

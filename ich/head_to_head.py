@@ -8,7 +8,7 @@ from scipy.stats import binomtest, t
 
 from ich.comparison import hodges_lehmann, holm, mean_test
 from ich.linked import mean_per_patient, owners
-from ich.pairs import numbers, unique_ids, varies
+from ich.pairs import numbers, require_columns, unique_ids, varies
 from ich.reliability import ccc_of_sums
 from ich.resampling import FEW, bca_interval, resampled_counts
 from ich.slopes import robust_slope
@@ -54,9 +54,7 @@ def compare_methods(
 
     Source: Pitman, Biometrika 1939;31:9; McNemar, Psychometrika 1947;12:153.
     """
-    lacking = [name for name in (reference, first, second, patient) if name is not None and name not in table]
-    if lacking:
-        raise ValueError(f"no column {', '.join(lacking)}; found {', '.join(map(str, table.columns))}")
+    require_columns(table, reference, first, second, patient)
     ids = unique_ids(table["case_id"], "table") if "case_id" in table else None
     values = np.column_stack([numbers(table[name], name, ids) for name in (reference, first, second)])
     complete = ~np.isnan(values).any(axis=1)

@@ -140,6 +140,13 @@ def pair(
     return Pairs(first[complete], second[complete], labels[complete], missing, complete)
 
 
+def require_columns(table: pd.DataFrame, *names: str | None, purpose: str = "") -> None:
+    """Raise ValueError for columns that a table lacks; None stands for a column that is not asked for."""
+    missing = [name for name in names if name is not None and name not in table]
+    if missing:
+        raise ValueError(f"no column {', '.join(missing)}{purpose}; found {', '.join(map(str, table.columns))}")
+
+
 def flat(record: dict) -> dict:
     """A record with each interval `x_ci` as two entries `x_ci_low` and `x_ci_high`, for a table's row."""
     row = {}

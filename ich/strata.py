@@ -5,19 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ich.assumptions import assumption_checks, limits_to_quote
-from ich.bland_altman import (
-    bland_altman,
-    bland_altman_percent,
-    bland_altman_ratio,
-)
-from ich.comparison import equivalence, holm, inside_margins, mean_test, percent_equivalence, within_margins
-from ich.linked import coefficient_intervals, owners, per_patient
+from ich.comparison import holm, mean_test
 from ich.nonparametric import nonparametric_limits
-from ich.pairs import flat, only, or_note, pair
-from ich.reliability import concordance, correlations, intraclass
-from ich.resampling import share_interval
-from ich.volume_limits import QUOTED_AT_ML, RegressionLimits, regression_limits
+from ich.pairs import FEWEST, flat, only, require_columns
+from ich.shared_statistics import LIMITS, SharedStatistics, shared_statistics, table_pairs
+from ich.volume_limits import QUOTED_AT_ML, RegressionLimits
+
+_SHARES = ("within_5_ml", "within_5_ml_ci", "within_20_percent", "within_20_percent_ci")
 
 
 def agreement_table(
@@ -55,11 +49,16 @@ def agreement_table(
     rows = []
     for method in methods:
         for stratum, part in _strata(table, strata):
-            head = {"method": method, "reference": reference, "stratum": stratum}
-            row = _agreement_row(
-                part, method, reference, case, patient, margin_ml, margin_percent, confidence, multiplier
-            )
-            rows.append(head | row)
+            row: dict = {"method": method, "reference": reference, "stratum": stratum}
+            pairs, patients = table_pairs(part, method, reference, case, patient, minimum=0)
+            n_patients = pairs.n if patients is None else len(set(patients))
+            row |= {"n": pairs.n, "n_patients": n_patients, "n_missing": len(pairs.missing_ids)}
+            if pairs.n < FEWEST:
+                row |= {"bias_p": float("nan"), "note": f"{pairs.n} pairs: no limits"}
+            else:
+                shared = shared_statistics(pairs, patients, margin_ml, margin_percent, confidence, multiplier)
+                row |= _statistics(shared)
+            rows.append(row)
     found = pd.DataFrame(rows)
     inside = found["stratum"] != "all"
     found["bias_p_holm"] = found["bias_p"]
@@ -68,45 +67,21 @@ def agreement_table(
 
 
 def _strata(table: pd.DataFrame, strata: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
-    lacking = [name for name in strata if name not in table]
-    if lacking:
-        raise ValueError(f"no column {', '.join(lacking)} to stratify by; found {', '.join(map(str, table.columns))}")
+    require_columns(table, *strata, purpose=" to stratify by")
     parts = [("all", table)]
     for name in strata:
         parts += [(f"{name}: {value}", part) for value, part in table.groupby(name, observed=True)]
     return parts
 
 
-def _agreement_row(part, method, reference, case, patient, margin_ml, margin_percent, confidence, multiplier) -> dict:
-    for name in (method, reference, *([patient] if patient else [])):
-        if name not in part:
-            raise ValueError(f"no column {name}; found {', '.join(map(str, part.columns))}")
-    pairs = pair(
-        part[method],
-        part[reference],
-        part.get(case),
-        names=(method, reference),
-        minimum=0,
-    )
-    patients = pairs.of(part[patient] if patient else None)
-    owner = owners(patients, pairs.n)
-    row: dict = {"n": pairs.n, "n_patients": pairs.n if owner is None else int(owner.max()) + 1}
-    row |= {"n_missing": len(pairs.missing_ids), "bias_p": float("nan"), "note": ""}
-    if pairs.n < 3:
-        return row | {"note": f"{pairs.n} pairs: no limits"}
-    x, y = pairs.method, pairs.reference
-    notes: list[str] = []
-    options = {"patients": patients, "confidence": confidence, "multiplier": multiplier}
-    limits = bland_altman(x, y, **options)
-    names = ("bias", "bias_ci", "sd", "loa_lower", "loa_upper", "loa_lower_ci", "loa_upper_ci")
-    row |= only(limits, *names)
-    alone = per_patient(pairs, owner)
-    row["bias_p"] = mean_test(alone.difference) if limits.sd > 0 else float("nan")
-    for scale, statistic in (("percent", bland_altman_percent), ("ratio", bland_altman_ratio)):
-        found = or_note(notes, statistic, x, y, **options)
+def _statistics(shared: SharedStatistics) -> dict:
+    """Row of the table from `bias_p` on."""
+    pairs, slope, notes = shared.pairs, shared.regression, list(shared.notes)
+    row: dict = {"bias_p": mean_test(shared.alone.difference) if shared.limits.sd > 0 else float("nan"), "note": ""}
+    row |= only(shared.limits, *LIMITS)
+    for scale, found in (("percent", shared.percent), ("ratio", shared.ratio)):
         if found is not None:
-            row |= {f"{scale}_n": found.n} | {f"{scale}_{name}": value for name, value in only(found, *names).items()}
-    slope: RegressionLimits | None = or_note(notes, regression_limits, x, y, **options)
+            row |= {f"{scale}_n": found.n} | {f"{scale}_{name}": value for name, value in only(found, *LIMITS).items()}
     if slope is not None:
         row |= {
             "slope": slope.b1,
@@ -117,32 +92,18 @@ def _agreement_row(part, method, reference, case, patient, margin_ml, margin_per
             "regression_c0": slope.c0,
             "regression_c1": slope.c1,
         } | _limits_at(slope)
-    row |= only(concordance(x, y, confidence), "ccc", "ccc_ci")
-    icc = intraclass(np.column_stack([x, y]), confidence).set_index("type").loc["ICC(A,1)"]
-    row |= {"icc_a1": icc["icc"], "icc_a1_ci": (icc["ci_low"], icc["ci_high"])} | correlations(pairs, notes)
-    error = np.abs(pairs.difference)
+    row |= {name: value for name, value in shared.coefficients.items() if not name.startswith("icc_c1")}
     row |= {"median_difference": float(np.median(pairs.difference))}
-    percentiles = nonparametric_limits(x, y)
+    percentiles = nonparametric_limits(pairs.method, pairs.reference)
     row |= {"percentile_loa_lower": percentiles.loa_lower, "percentile_loa_upper": percentiles.loa_upper}
-    row |= {"limits_to_quote": limits_to_quote(assumption_checks(x, y, patients))["limits"]}
+    row |= {"limits_to_quote": shared.limits_to_quote["limits"]}
+    error = np.abs(pairs.difference)
     row |= {"mean_absolute_error": error.mean(), "median_absolute_error": float(np.median(error))}
-    within = within_margins(pairs, margin_ml, margin_percent, confidence)
-    row |= {
-        name: within[name] for name in ("within_5_ml", "within_5_ml_ci", "within_20_percent", "within_20_percent_ci")
-    }
-    if patients is not None:
-        row |= coefficient_intervals(pairs, owner, confidence)
-    if owner is not None:
-        inside = inside_margins(pairs)
-        row |= {
-            f"{name}_ci": share_interval(inside[name], owner, confidence)
-            for name in ("within_5_ml", "within_20_percent")
-        }
-        notes.append(f"correlations take {pairs.n} cases of {row['n_patients']} patients as independent")
-    few = alone.n < 3
-    row["tost_p"] = float("nan") if few else equivalence(alone.difference, margin_ml).p
-    tost_percent = None if few else percent_equivalence(alone, margin_percent)
-    row["tost_percent_p"] = float("nan") if tost_percent is None else tost_percent.p
+    row |= {name: shared.within[name] for name in _SHARES}
+    for name, test in (("tost_p", shared.tost), ("tost_percent_p", shared.tost_percent)):
+        row[name] = float("nan") if test is None else test.p
+    if shared.owner is not None:
+        notes.append(f"correlations take {pairs.n} cases of {shared.alone.n} patients as independent")
     return flat(row | {"note": "; ".join(notes)})
 
 
