@@ -84,6 +84,10 @@ Modules, each importing only from those before it:
 - training_errors: what can end a training
 - augment: random changes of a batch
 - loss: what training makes small
+- recipe: how long and how hard to train
+- batches: which slices a batch is drawn from
+- validation: what weights are chosen by
+- training_state: what a step changes
 - train: the training loop
 - calibration: what probabilities are worth, intervals of volumes
 - novelty: how unlike the training scans

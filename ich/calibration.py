@@ -16,13 +16,12 @@ from scipy.optimize import minimize_scalar
 from ich.components import drop_specks
 from ich.gpu import free_bytes
 from ich.model import Settings, blood_probability, channels, largest, logits_of
-from ich.train import FALSE_ML, case_volumes
 from ich.training_slices import Slices
+from ich.validation import AT_ONCE, FALSE_ML, case_volumes
 
 AT_STAKE = 0.01  # reliability is that of voxels more likely to be blood than this: the others are air, bone and brain
 OFFSET_ML = 0.5  # added to every uncertain volume: where a network doubts nothing, outlines still differ a little
 SMALLEST_ML = (0.0, 0.02, 0.05, 0.1, 0.2)
-AT_ONCE = 16  # slices
 HOTTEST = 10.0
 N_BINS = 10
 RELIABILITY_COLUMNS = ["low", "high", "n", "blood", "probability", "share"]
@@ -86,7 +85,7 @@ def _chooses_smallest(settings: Settings) -> bool:
 def choose_smallest(found: np.ndarray, slices: Slices) -> float:
     """Volume in ml, of `SMALLEST_ML`, below which connected blood is best not marked; the least of equally good ones.
 
-    Best is the highest mean over cases of Dice of blood; a case without blood scores as in `ich.train.validate`.
+    Best is the highest mean over cases of Dice of blood; a case without blood scores as in `ich.validation.validate`.
 
     Parameters
     ----------

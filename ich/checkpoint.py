@@ -9,7 +9,7 @@ import torch
 
 from ich.atomic import replacing
 
-FORMAT = 3  # of the state
+FORMAT = 4  # of the state
 
 
 def fingerprint(*parts: object) -> str:

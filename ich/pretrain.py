@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ich import distributed, phantom, train, trained, variety
 from ich.atomic import replacing
 from ich.model import Settings, build_network, choose_device, load_weights
-from ich.train import Recipe
+from ich.recipe import Recipe
 from ich.training_slices import Seen, Slices, as_seen, joined
 
 SETTINGS = Settings(pixel_mm=1.125, size=192, channels=(24, 48, 96, 160, 160), strides=(2, 2, 2, 2))

@@ -9,14 +9,15 @@ import pandas as pd
 import torch
 
 from ich import distributed, novelty, splits, tables, train
-from ich.calibration import AT_ONCE, calibrate, uncalibrated
+from ich.calibration import calibrate, uncalibrated
 from ich.model import Ensemble, Settings, choose_device, load_weights, save_weights
+from ich.recipe import Recipe
 from ich.run_folder import done_in
 from ich.seen import check_unseen, scans_seen
 from ich.stream import embedded_stream
-from ich.train import Recipe
 from ich.training_errors import in_memory
-from ich.training_slices import Slices, load_cases, load_slices
+from ich.training_slices import Slices, absent_labels, load_cases, load_slices
+from ich.validation import AT_ONCE, validate
 
 USE = "research only; not a medical device"
 NOT_TESTED = "patients, scanners and hospitals other than those of its own study"
@@ -85,7 +86,7 @@ def keep(
         "novelty_sha256": novelty.save(familiar, folder) if familiar else None,
         "use": USE,
         "not_tested": NOT_TESTED,
-        "absent_labels": train.absent_labels(training, settings),
+        "absent_labels": absent_labels(training, settings),
     }
     save_weights(network, settings, folder, **written | card)
     return settings
@@ -109,7 +110,7 @@ def card_of(
         "trained_on": f"{before}; then on {data}" if before else data,
         "not_tested": NOT_TESTED_SIMULATED if taught["simulated"].all() else NOT_TESTED,
         "simulated": bool(taught["simulated"].all()) and start.card.get("simulated", True),
-        "absent_labels": train.absent_labels(training, start.settings),  # who met them before forgets them
+        "absent_labels": absent_labels(training, start.settings),  # who met them before forgets them
         "recipe": vars(recipe),
         "started_from": start.card.get("sha256"),
         "training_data_sha256": splits.fingerprint(taught),
@@ -190,7 +191,7 @@ def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
     settings = replace(settings, members=len(runs))
     network = Ensemble([network for network, _, _ in loaded]).eval()
     training, validation = (load_slices(part, runs[0], settings, where) for part in cases.values())
-    score = train.validate(network, validation, settings)
+    score = validate(network, validation, settings)
     history = pd.DataFrame([{"step": max(card["best_step"] for _, _, card in loaded), "validation_dice": score}])
     keep(
         network, settings, training, validation, history, out,

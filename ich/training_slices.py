@@ -190,6 +190,13 @@ def joined(
     return Slices(**parts, case_ids=tuple(case_ids), device=device)
 
 
+def absent_labels(slices: Slices, settings: Settings) -> list[str]:
+    """Labels that no case of a split holds: a network cannot learn them."""
+    return [
+        name for name, label in LABELS.items() if label < settings.classes and not bool((slices.labels == label).any())
+    ]
+
+
 def data_hash(slices: Slices) -> str:
     """SHA-256 of the pixels and labels of a split."""
     # `data` is a view: the bytes of thousands of cases are not copied.

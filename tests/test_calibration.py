@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.special import expit
 
-from ich import calibration, model, train
+from ich import calibration, model, validation
 from ich.training_slices import Slices
 
 SETTINGS = model.Settings(pixel_mm=4.0, size=16, channels=(4, 8), strides=(2,))
@@ -152,6 +152,6 @@ def test_calibration_leaves_the_masks_alone_and_repeats_itself():
     again, same = calibration.calibrate(network, slices, settings, level=0.5)
     assert (again.temperature, same) == (settings.temperature, found)
     assert found["n"] == 6
-    before = train.predict_slices(network, slices, SETTINGS)
-    assert torch.equal(before, train.predict_slices(network, slices, settings))
+    before = validation.predict_slices(network, slices, SETTINGS)
+    assert torch.equal(before, validation.predict_slices(network, slices, settings))
     assert isinstance(calibration.reliability([calibration.count_bins(np.zeros(3), np.zeros(3, bool))]), pd.DataFrame)

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from ich import calibration, model, predict, splits, train, training_slices
+from ich import calibration, model, predict, splits, train, training_slices, validation
+from ich.batches import Batches
 from ich.loss import slice_loss
 from ich.scan import read_scan
 from ich.tables import LABELS
@@ -67,7 +68,7 @@ def test_slices_keep_the_volume_of_the_masks(discs):
     folder, cases = discs
     slices = training_slices.load_slices(cases, folder, SETTINGS, CPU)
     native = [nibabel.load(folder / name).get_fdata().sum() * 0.02 for name in cases["reference_mask"]]  # 20 mm3 voxels
-    assert train.case_volumes(slices.labels, slices).numpy() == pytest.approx(native, rel=0.08)  # 4 mm pixels
+    assert validation.case_volumes(slices.labels, slices).numpy() == pytest.approx(native, rel=0.08)  # 4 mm pixels
     assert slices.hu.shape == (48, 48, 48)
     assert (slices.case[slices.neighbors] == slices.case[:, None]).all(), "a neighbor lies in another case"
 
@@ -119,8 +120,8 @@ def test_a_case_without_blood_is_scored_by_what_is_marked_on_it(monkeypatch):
     )
     found = labels.clone()
     found[2, 0, :6] = 2  # 0.3 ml: 0.1 / (0.1 + 0.3)
-    monkeypatch.setattr(train, "predict_slices", lambda *arguments: found)
-    assert train.validate(torch.nn.Identity(), slices, SETTINGS) == pytest.approx(((1 + 0.25) / 2 + 1) / 2)
+    monkeypatch.setattr(validation, "predict_slices", lambda *arguments: found)
+    assert validation.validate(torch.nn.Identity(), slices, SETTINGS) == pytest.approx(((1 + 0.25) / 2 + 1) / 2)
 
 
 def test_loss_that_is_not_finite_names_the_cases(discs):
@@ -237,10 +238,10 @@ def test_training_goes_on_from_given_weights(discs):
 def test_slices_labeled_poorly_come_back(discs):
     folder, cases = discs
     part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
-    hardness = torch.full((len(part.hu),), 1e-6)
-    hardness[7] = 1.0
-    recipe = train.Recipe(batch_size=10, positive_share=0.3, hard_share=0.5)
-    drawn = train._batch(part, recipe, torch.ones(len(part.hu)), hardness, torch.Generator().manual_seed(0))
+    batches = Batches(part, SETTINGS, train.Recipe(batch_size=10, positive_share=0.3, hard_share=0.5))
+    batches.hardness[:] = 1e-6
+    batches.hardness[7] = 1.0
+    drawn = batches.draw(torch.Generator().manual_seed(0))
     assert len(drawn) == 10
     assert (drawn[-5:] == 7).all()
 
@@ -265,8 +266,7 @@ def test_a_batch_has_its_size_whatever_the_shares(discs, batch_size, positive, h
     folder, cases = discs
     part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
     recipe = train.Recipe(batch_size=batch_size, positive_share=positive, hard_share=hard)
-    _, blood, hardness = train._drawn_from(part, SETTINGS)
-    assert len(train._batch(part, recipe, blood, hardness, torch.Generator().manual_seed(1))) == batch_size
+    assert len(Batches(part, SETTINGS, recipe).draw(torch.Generator().manual_seed(1))) == batch_size
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_a_batch_has_its_size_whatever_the_shares(discs, batch_size, positive, h
         ((train, "augment"), 6, "set batch_size=3"),
         ((torch.optim.AdamW, "step"), 5, "set batch_size=2"),
         ((torch.optim.AdamW, "step"), 1, "set a smaller network_size"),
-        ((train, "predict_slices"), 6, "set a smaller network_size"),
+        ((validation, "predict_slices"), 6, "set a smaller network_size"),
     ],
 )
 def test_memory_is_said_to_be_too_small_wherever_it_is(discs, monkeypatch, place, batch_size, advice):
@@ -299,14 +299,13 @@ def test_slices_beyond_the_memory_of_the_device_stay_in_main_memory(discs, monke
     rows = torch.tensor([3, 4])
     assert part.hu_of(rows).device == part.labels_of(rows).device == gpu
     assert part.hu_of(rows).shape == (2, 3, 48, 48)
-    _, blood, hardness = train._drawn_from(part, SETTINGS)
-    assert blood.device == hardness.device == gpu
+    assert Batches(part, SETTINGS, train.Recipe()).hardness.device == gpu
 
 
 def test_label_that_no_case_holds_is_named(discs):
     folder, cases = discs
     part = training_slices.load_slices(cases[:2], folder, SETTINGS, CPU)
-    assert train.absent_labels(part, SETTINGS) == ["ventricular", "subarachnoid"]
+    assert training_slices.absent_labels(part, SETTINGS) == ["ventricular", "subarachnoid"]
 
 
 def test_one_case_a_split_is_enough_to_run(discs, tmp_path):

@@ -26,7 +26,7 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import DynUNet
 from small_cohort import ROOT, SHARES, dice_of_cases, prepare
 
-from ich import model, splits, train, training_slices
+from ich import model, splits, train, training_slices, validation
 from ich.agreement import mean_by_group
 from ich.augment import Draws, augment
 from ich.loss import segmentation_loss
@@ -46,7 +46,7 @@ def train_slices(
     steps = int(budget_s / (now() - start) * recipe.steps)
     recipe = train.Recipe(steps=steps, validate_every=max(1, steps // 3), seed=1)
     network, _ = train.train(parts["train"], parts["validation"], settings, recipe)
-    return lambda slices: train.predict_slices(network, slices, settings), steps, size_of(network)
+    return lambda slices: validation.predict_slices(network, slices, settings), steps, size_of(network)
 
 
 def size_of(network: torch.nn.Module) -> int:
@@ -129,7 +129,7 @@ def train_supervised(
         )
 
     steps = train_for(network, budget_s, loss_of)
-    return lambda wanted: train.predict_slices(network, wanted, settings), steps, size_of(network)
+    return lambda wanted: validation.predict_slices(network, wanted, settings), steps, size_of(network)
 
 
 def train_blocks(

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from small_cohort import ROOT, SHARES, dice_of_cases, prepare
 
-from ich import model, splits, train, training_slices
+from ich import model, splits, train, training_slices, validation
 from ich.resampling import bootstrap_mean
 from ich.variety import make_wide_case
 
@@ -68,7 +68,7 @@ def main() -> None:
                 recipe = train.Recipe(steps=options.steps, validate_every=options.steps // 4, seed=seed, **of_recipe)
                 network, _ = train.train(parts["train"], parts["validation"], settings, recipe)
                 for name, slices in tests.items():
-                    scores[name].append(dice_of_cases(train.predict_slices(network, slices, settings), slices))
+                    scores[name].append(dice_of_cases(validation.predict_slices(network, slices, settings), slices))
             step_ms = 1000 * (clock() - started) / options.steps / options.seeds
             for name, of_seeds in scores.items():
                 dice = pd.concat(of_seeds, axis=1)

@@ -24,6 +24,7 @@ from ich.artifacts import Quality, spoil
 from ich.phantom import make_case
 from ich.resampling import bootstrap_mean
 from ich.training_slices import Seen, as_seen, side_by_side
+from ich.validation import predict_slices
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 6019
@@ -52,7 +53,7 @@ def together(cases: list[Seen], settings: model.Settings) -> training_slices.Sli
 
 def dice(network: torch.nn.Module, test: training_slices.Slices, settings: model.Settings) -> list[float]:
     """Dice of blood of each test case."""
-    found = train.predict_slices(network, test, settings)
+    found = predict_slices(network, test, settings)
     pairs = ((test.labels[test.case == c] > 0, found[test.case == c] > 0) for c in range(len(test.case_ids)))
     return [float(2 * (a & b).sum() / (a.sum() + b.sum())) for a, b in pairs]
 

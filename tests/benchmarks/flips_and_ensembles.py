@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from small_cohort import ROOT, SHARES, dice_of_cases, prepare
 
-from ich import model, splits, train, training_slices
+from ich import model, splits, train, training_slices, validation
 from ich.resampling import bootstrap_mean
 
 
@@ -51,7 +51,7 @@ def main() -> None:
         (f"ensemble of {len(networks)}, mirror image too", [together], mirrored),
     ):
         started = time.perf_counter()
-        labels = [train.predict_slices(network, test, seen) for network in several]
+        labels = [validation.predict_slices(network, test, seen) for network in several]
         mean = pd.concat([dice_of_cases(each, test) for each in labels], axis=1).mean(axis=1)
         seconds = (time.perf_counter() - started) / len(several) / len(test.case_ids)
         found = bootstrap_mean(mean, patients.loc[list(mean.index)], seed=1)

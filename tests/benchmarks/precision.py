@@ -4,7 +4,7 @@
 
 RUN is a run that 01_cohort has filled, such as reports/demo after `make study`; training is that of the demo, on one
 CPU thread or one GPU. "biases trained" leaves the biases before batch normalization free, as they were before
-`ich.train.hold_biases_without_effect`. Writes reports/checks/precision.csv.
+`ich.training_state.hold_biases_without_effect`. Writes reports/checks/precision.csv.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ich import model, splits, train
+from ich import model, splits, train, training_state
 from ich.tables import write_plain
 from ich.training_slices import load_slices
 
@@ -39,13 +39,13 @@ def main() -> None:
     amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     processor = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine() + " with AMX" * amx
     machine = f"{processor}, torch {torch.__version__}"
-    hold, rows = train.hold_biases_without_effect, []
+    hold, rows = training_state.hold_biases_without_effect, []
     for seed in options.seeds:
         recipe = train.Recipe(steps=options.steps, validate_every=options.steps // 4, seed=seed)
         for dtype in (torch.float32, torch.bfloat16):
             for biases in ("held", "trained"):
                 model.autocast_dtype = lambda _, chosen=dtype: chosen
-                train.hold_biases_without_effect = hold if biases == "held" else lambda network: None
+                training_state.hold_biases_without_effect = hold if biases == "held" else lambda network: None
                 started = time.perf_counter()
                 _, history = train.train(parts["train"], parts["validation"], settings, recipe)
                 last = history.iloc[-1]
