@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from ich.atomic import locked
 from ich.case_files import segment
 from ich.folders import UNREAD, files_below, hidden
 from ich.gpu import devices, out_of_memory, processes
@@ -92,7 +93,14 @@ def segment_all(
     Raises
     ------
     ValueError : the folder holds results of other scans.
+    TimeoutError : another process writes into it.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out / ".lock", str(out)):
+        return _segment_all(scans, out, weights, device, jobs, resume)
+
+
+def _segment_all(scans: list[Path], out: Path, weights: Path, device: str, jobs: int, resume: bool) -> pd.DataFrame:
     jobs = processes(choose_device(device), jobs)
     places = devices(choose_device(device), jobs)
     card = ready(weights, places[0]).card  # weights that cannot be used are no fault of a scan

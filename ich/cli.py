@@ -260,17 +260,17 @@ def _segment(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from ich.distributed import is_first
     from ich.notebook import chosen
     from ich.trained import train_run
 
     line = "step {step:6d}  loss {loss:.3f}  validation Dice {validation_dice:.3f}"
     run = _run(options.run, options.reports)
     parameters = chosen(options.notebooks / "02_training.ipynb", options.set, run)
-    first = os.environ.get("RANK", "0") == "0"
-    if first:
+    if is_first():
         print(f"{parameters['steps']} steps from {parameters['start_from'] or 'random weights'}", flush=True)
     history = train_run(run, parameters, lambda row: print(line.format(**row), flush=True))
-    if first:
+    if is_first():
         print(f"best validation Dice {history['validation_dice'].max():.3f}: {run / 'model'}")
     return 0
 

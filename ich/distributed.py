@@ -40,6 +40,11 @@ def share() -> Share:
     return Share()
 
 
+def is_first() -> bool:
+    """Whether this is the first of the processes that torchrun started, which they know before they have `joined`."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def on_this_machine() -> int:
     """Processes that torchrun started on this machine; 1 without it."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -13,6 +13,11 @@ OF_A_RUN = (*FOLDERS, "data", "model", "predictions", "case", "settings.yaml", "
 READINGS = Path("tables", "readers.csv")  # what people have measured
 
 
+def lock(run: Path) -> Path:
+    """What a process holds, by `ich.atomic.locked`, while it works in a run."""
+    return run.with_name(f".{run.name}.lock")
+
+
 def before(run: Path) -> Path:
     """Where the run that `set_aside` replaces is kept."""
     return run.with_name(f".{run.name}.before")

@@ -207,7 +207,7 @@ def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, unti
     run = plan.run
     run.parent.mkdir(parents=True, exist_ok=True)
     _described.cache_clear()
-    with locked(run.with_name(f".{run.name}.lock"), f"run {run.name}"):
+    with locked(run_folder.lock(run), f"run {run.name}"):
         done = _prepare(plan, resume, overwrite)
         code = code_version(plan.sources[plan.profile.notebooks[0]].parent.parent)
         _write_mapping(run / "settings.yaml", _settings(plan))

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import pandas as pd
 import torch
 
 from ich import distributed, novelty, splits, tables, train
+from ich.atomic import locked
 from ich.calibration import calibrate, uncalibrated
 from ich.model import Ensemble, Settings, choose_device, load_weights, save_weights
 from ich.recipe import Recipe
-from ich.run_folder import done_in
+from ich.run_folder import done_in, lock
 from ich.seen import check_unseen, scans_seen
 from ich.stream import embedded_stream
 from ich.training_errors import in_memory
@@ -216,7 +218,13 @@ def train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd
     Raises
     ------
     FileExistsError : the run holds results of the network that it has.
+    TimeoutError : another process works in the run.
     """
+    with locked(lock(run), f"run {run.name}") if distributed.is_first() else nullcontext():
+        return _train_run(run, parameters, report)
+
+
+def _train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> pd.DataFrame:
     _check_without_results(run)
     given = Settings(pixel_mm=parameters["pixel_mm"], size=parameters["network_size"])
     start = begin(parameters["start_from"], given, run)

@@ -1,5 +1,8 @@
 """Fixtures shared by the tests."""
 
+import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,23 @@ def denormal_numbers():
     """Training and prediction switch them off for their process, which here goes on with other tests."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def held_by_another():
+    """Context in which a process that calls itself 4711 holds a lock file; killed at the end, as a machine may stop."""
+    hold = "import fcntl,sys;f=open(sys.argv[1],'w');f.write('4711');f.flush();fcntl.flock(f,2);print();input()"
+
+    @contextmanager
+    def held(lock: Path):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-c", hold, str(lock)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            holder.stdout.readline()
+            yield
+            holder.kill()
+
+    return held
 
 
 @pytest.fixture(scope="session")

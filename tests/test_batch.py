@@ -206,6 +206,13 @@ def test_a_call_that_was_interrupted_leaves_a_folder_that_can_be_used_again(scan
     assert (tmp_path / "out" / "case.html").is_file()
 
 
+def test_two_batches_cannot_write_into_one_folder(scans, weights, tmp_path, held_by_another):
+    with held_by_another(tmp_path / "out" / ".lock"), pytest.raises(OSError, match="out is in use by process 4711"):
+        segment_all(scans_in(scans), tmp_path / "out", weights)
+    assert not (tmp_path / "out" / "key.csv").exists()
+    assert len(segment_all(scans_in(scans), tmp_path / "out", weights)) == len(scans_in(scans))
+
+
 def test_a_batch_does_not_go_into_the_folder_of_another(scans, weights, tmp_path):
     segment_all([scans / "Jane", scans / "Jim"], tmp_path / "out", weights)
     with pytest.raises(ValueError, match=r"key\.csv lists other scans than these: choose another folder"):

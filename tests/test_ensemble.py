@@ -91,6 +91,12 @@ def test_no_network_takes_the_place_of_one_that_has_results(runs, tmp_path, reco
     assert (run / "model" / "weights.safetensors").read_bytes() == before
 
 
+def test_no_training_goes_on_in_a_run_that_is_worked_on(runs, tmp_path, held_by_another):
+    run = shutil.copytree(runs[1], tmp_path / "run")
+    with held_by_another(tmp_path / ".run.lock"), pytest.raises(OSError, match="run run is in use by process 4711"):
+        train_run(run, {}, print)
+
+
 def test_networks_that_see_other_pixels_are_named(runs, tmp_path):
     other = shutil.copytree(runs[1], tmp_path / "other")
     coarse = replace(SETTINGS, pixel_mm=8.0)

@@ -360,17 +360,10 @@ def test_a_run_folder_that_cannot_be_made_is_said_before_the_start(project):
         study.run_study(planned(project, ["writes_a_table"]))
 
 
-def test_two_studies_cannot_share_a_run_folder(project):
+def test_two_studies_cannot_share_a_run_folder(project, held_by_another):
     lock = project / "reports" / ".small.lock"
-    lock.parent.mkdir()
-    hold = "import fcntl,sys;f=open(sys.argv[1],'w');f.write('4711');f.flush();fcntl.flock(f,2);print();input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
-        holder.stdout.readline()
-        with pytest.raises(OSError, match="run small is in use by process 4711"):
-            study.run_study(planned(project, ["writes_a_table"]))
-        holder.kill()
+    with held_by_another(lock), pytest.raises(OSError, match="run small is in use by process 4711"):
+        study.run_study(planned(project, ["writes_a_table"]))
     # The lock file is still there; its process is not.
     study.run_study(planned(project, ["writes_a_table"]))
     assert lock.read_text() == str(os.getpid())
