@@ -65,9 +65,12 @@ Modules, each importing only from those before it:
 - by_label: overlap, misses and false alarms by label, lesions found
 - planning: how many cases
 - agreement: agreement of two methods, the panel
+- panel_tables: tables of several methods' panels
+- expansion: growth between two scans
 - wording: sentences whose truth depends on the data
 - readers: human ABC/2 in the study
 - given: tables as users give them
+- volume_table: volumes that were measured elsewhere
 - cohort: sources to a checked cohort
 - sources: every kind of dataset
 - intake: a dataset's cases into a run folder

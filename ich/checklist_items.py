@@ -18,6 +18,16 @@ class Item:
 
 COHORT, TRAINING, TEST, AGREEMENT = "01_cohort", "02_training", "03_test_set", "04_agreement"
 CASES, SPLITS = "Cases", "Splits"
+VOLUMES = "07_volumes"  # which has these sections of 04
+OF_VOLUMES = (
+    "Cases and volumes",
+    "Bland-Altman",
+    "Which limits to quote",
+    "Agreement table",
+    "Margin",
+    "Volume classes",
+    "Planning the next study",
+)
 
 CLAIM = (
     Item(1, "title names the study as one of artificial intelligence, and the kind"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ich.checklist_items import BLAND_ALTMAN, CLAIM, GRRAS, Item
+from ich.checklist_items import AGREEMENT, BLAND_ALTMAN, CLAIM, GRRAS, OF_VOLUMES, VOLUMES, Item
 from ich.splits import rule_of
 
 AUTHORS = "to be stated by the authors"
@@ -148,10 +148,11 @@ def _answer(item: Item, run: Path, notebooks: list[str]) -> tuple[str, str, str]
     """Status, answer and place of one item, without what the cohort itself says."""
     if not item.answer:
         return OPEN, AUTHORS, ""
+    page = VOLUMES if item.page == AGREEMENT and VOLUMES in notebooks and item.heading in OF_VOLUMES else item.page
     lacking = [name for name in item.needs if not (run / "tables" / f"{name}.csv").is_file()]
-    if lacking or (item.page != "index" and item.page not in notebooks):
+    if lacking or (page != "index" and page not in notebooks):
         return OPEN, f"not in this run; {AUTHORS}", ""
-    return PARTLY if item.partly else ANSWERED, item.answer, f"{item.page}.html#{anchor(item.heading)}"
+    return PARTLY if item.partly else ANSWERED, item.answer, f"{page}.html#{anchor(item.heading)}"
 
 
 def _claim_answers(run: Path) -> dict[str, tuple[bool, str]]:

@@ -19,7 +19,7 @@ from ich.cohort import flow
 from ich.html import IMAGES, TEMPLATES, data_uri, page, provenance, report_links, use_notice
 from ich.limitations import limits_of
 from ich.marks import calipers, mark
-from ich.print_tables import dice_rows, interval, method_name, print_tables, quoted_said, read_rows
+from ich.print_tables import beside_paper, dice_rows, interval, method_name, print_tables, quoted_said, read_rows
 from ich.three_cases import RANKS
 from ich.wording import enough_digits, number
 
@@ -66,15 +66,16 @@ def index_html(run: Path, manifest: dict, *, pdf: bool = False) -> str:
         "question": _question(run, agreed, own) or said.get("question", ""),
         "answer": _answer(run, agreed, simulated, own) or said.get("answer", ""),
         "paired": _paired(run, own),
-        "quoted": quoted_said({method_name(name, own): agreed[name] for name in FIRST if name in agreed}),
+        "quoted": quoted_said({method_name(name, own): row for name, row in _told(run, agreed).items()}),
         "margin": " ".join(text for method, text in said.get("margin", {}).items() if method in agreed),
         "calipers": calipers([row | {"name": method_name(m, own)} for m, row in agreed.items()], _margin(manifest)),
         "flow": _flow(run),
         "tables": {name: shown.get(name) for name in ("table1", "dice_by_type", "error_by_group", "agreement")},
+        "beside_paper": beside_paper(read_rows(run, "error_by_group")),
         "marks": {"dice_by_type": _dice_marks(run), "error_by_group": _error_marks(run)},
         "figures": {"bland_altman": _figure(run, "bland_altman")},
         "cases": cases,
-        "limits": limits_of(run, said, own, bool(agreed)),
+        "limits": limits_of(run, said, own),
         "left_out": _left_out(manifest, shown, bool(agreed), cases),
         "more": _more(run, manifest, pdf),
         "provenance": Markup(provenance(manifest)),
@@ -132,9 +133,9 @@ def _eyebrow(manifest: dict) -> str:
 def _question(run: Path, agreed: dict, own: str) -> str:
     if "network_ml" in agreed:
         return f"How well do the volumes of the {own} and of ABC/2 agree with the reference volume?"
-    if agreed:
+    if "abc2_ml" in agreed and (run / "tables" / "measurements.csv").is_file():
         return "How well does ABC/2 agree with the reference volume?"
-    if (run / "tables" / "cohort.csv").is_file():
+    if not agreed and (run / "tables" / "cohort.csv").is_file():
         return "Which cases can be studied, and are the splits comparable?"
     return ""
 
@@ -142,7 +143,7 @@ def _question(run: Path, agreed: dict, own: str) -> str:
 def _answer(run: Path, agreed: dict, simulated: bool, own: str) -> str:
     """One sentence with numbers and intervals, from agreement.csv; of the cohort alone where there is no result."""
     kind = "simulated " if simulated else ""
-    told = {method: agreed[method] for method in FIRST if method in agreed}
+    told = _told(run, agreed)
     if not told:
         return _cohort_answer(run, kind)
     rows = list(told.values())
@@ -160,6 +161,12 @@ def _answer(run: Path, agreed: dict, simulated: bool, own: str) -> str:
     ]
     most = max(int(row["n"]) for row in rows)
     return f"In {most} {kind}{_cases(run)}, volume differs from the reference: {'; '.join(parts)}."
+
+
+def _told(run: Path, agreed: dict[str, dict]) -> dict[str, dict]:
+    """Rows of agreement.csv that the answer tells: network and ABC/2 of a run's cases, every method of a table (07)."""
+    of_a_table = not (run / "tables" / "measurements.csv").is_file()
+    return {method: row for method, row in agreed.items() if of_a_table or method in FIRST}
 
 
 def _possessive(method: str, own: str) -> str:
@@ -219,7 +226,8 @@ def _paired(run: Path, own: str) -> str:
 
 
 def _margin(manifest: dict) -> float | None:
-    return manifest["notebooks"].get("04_agreement", {}).get("parameters", {}).get("margin_ml")
+    given = (record.get("parameters", {}).get("margin_ml") for record in manifest["notebooks"].values())
+    return next((margin for margin in given if margin is not None), None)
 
 
 def _flow(run: Path) -> dict | None:
@@ -264,12 +272,12 @@ def _error_marks(run: Path) -> dict | None:
         return None
     top = max(known)
     drawn = [
-        mark(row["mean_ml"], row.get("mean_ci_low"), row.get("mean_ci_high"), row["published_mean_ml"], top)
+        mark(row["mean_ml"], row.get("mean_ci_low"), row.get("mean_ci_high"), row.get("published_mean_ml", ""), top)
         if row["mean_ml"]
         else None
         for row in rows
     ]
-    return {"heading": f"0 to {top:.0f} ml; ◇ Wang et al. 2019", "rows": drawn}
+    return {"heading": f"0 to {top:.0f} ml{'; ◇ Wang et al. 2019' if beside_paper(rows) else ''}", "rows": drawn}
 
 
 def _left_out(manifest: dict, shown: dict, agreed: bool, cases: list) -> list[tuple[str, str]]:

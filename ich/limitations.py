@@ -3,18 +3,18 @@
 from pathlib import Path
 
 from ich.assumptions import ALPHA
-from ich.print_tables import PAPER, dice_rows, read_rows
+from ich.print_tables import PAPER, beside_paper, dice_rows, read_rows
 from ich.wording import enough_digits, number
 
 FEW = 10  # cases; intervals of a smaller group are wide or missing
 
 
-def limits_of(run: Path, said: dict, own: str, agreed: bool) -> list[str]:
+def limits_of(run: Path, said: dict, own: str) -> list[str]:
     """Sentences, those of 04 first.
 
     Parameters
     ----------
-    said : answer.json. own : what the run calls the masks it tests. agreed : whether it has limits of agreement.
+    said : answer.json. own : what the run calls the masks it tests.
     """
     given = said.get("limits") or []
     found = [given] if isinstance(given, str) else list(given)
@@ -28,7 +28,7 @@ def limits_of(run: Path, said: dict, own: str, agreed: bool) -> list[str]:
     if small:
         found.append(f"Groups of fewer than {FEW} cases tell little: {', '.join(small)}.")
     for trend, methods in _trends(run, own).items():
-        found.append(f"{trend.format('; '.join(methods))}; 04 gives limits that follow the volume.")
+        found.append(f"{trend.format('; '.join(methods))}; agreement.csv has limits that follow the volume.")
     found += _misses(run, own)
     blood = [row for row in read_rows(run, "by_label") if (row["reader"], row["label"]) == ("network", "blood")]
     if blood and blood[0]["n_without"] in ("0", ""):
@@ -40,7 +40,7 @@ def limits_of(run: Path, said: dict, own: str, agreed: bool) -> list[str]:
         found.append("One training on one split: another seed or another hospital will give other numbers.")
     if own != "network":
         found.append("The predictions were made elsewhere; notebooks, figures and CSV tables call them network.")
-    if dice_rows(run) or agreed:
+    if dice_rows(run) or beside_paper(errors):
         found.append(f"{PAPER} studied other patients, scanners and readers: beside this run, not against it.")
     return found
 

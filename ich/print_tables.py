@@ -153,6 +153,7 @@ def error_by_group(run: Path, simulated: bool = False, own: str = "network") -> 
     if not rows:
         return None
     with_interval = any(row.get("mean_ci_low") for row in rows)
+    beside = beside_paper(rows)
     cells: list[tuple[str, ...]] = []
     groups, before = [], ""
     for row in rows:
@@ -168,12 +169,13 @@ def error_by_group(run: Path, simulated: bool = False, own: str = "network") -> 
                 row["n"],
                 spread(row, "mean_ml", "sd_ml", 2),
                 *([" to ".join(low_high) if row["mean_ci_low"] else DASH] if with_interval else []),
-                spread(row, "published_mean_ml", "published_sd_ml", 2),
+                *([spread(row, "published_mean_ml", "published_sd_ml", 2)] if beside else []),
             )
         )
     missing = {own if row["method"] == "network" else row["method"]: int(row["n_missing"]) for row in rows}
     cut = any(row.get("mean_ci_low") and float(row["mean_ci_low"]) == 0 for row in rows)
     said = f"95 % interval of the mean: {INTERVALS}{', cut at 0' if cut else ''}. " if with_interval else ""
+    paper = REFERENCES["Wang 2019"]
     return PrintTable(
         "error_by_group",
         "Absolute volume error by reference volume" + _of(simulated),
@@ -183,15 +185,24 @@ def error_by_group(run: Path, simulated: bool = False, own: str = "network") -> 
             "n",
             "Mean ± SD, ml",
             *(["95 % interval, ml"] if with_interval else []),
-            f"{PAPER}, ml",
+            *([f"{PAPER}, ml"] if beside else []),
         ),
         tuple(cells),
-        f"Absolute difference from the reference volume; n cases (parenchymal, or of no stated type). {said}"
-        f"{_paired(run, own)}{_missing(missing)}{REFERENCES['Wang 2019']}: mean ± SD of 97 other "
-        "parenchymal cases.",
+        f"Absolute difference from the reference volume; n cases{_typed(run)}. {said}{_paired(run, own)}"
+        f"{_missing(missing)}{f'{paper}: mean ± SD of 97 other parenchymal cases.' if beside else ''}".strip(),
         worded=2,
         groups=tuple(groups),
     )
+
+
+def beside_paper(rows: list[dict[str, str]]) -> bool:
+    """Whether a published mean stands beside any of these rows of error_by_group.csv."""
+    return any(row.get("published_mean_ml") for row in rows)
+
+
+def _typed(run: Path) -> str:
+    """Which of a run's cases 04 compares; a table of volumes (07) is compared whole."""
+    return " (parenchymal, or of no stated type)" if (run / "tables" / "measurements.csv").is_file() else ""
 
 
 def agreement(run: Path, simulated: bool = False, own: str = "network") -> PrintTable | None:

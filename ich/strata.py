@@ -42,9 +42,9 @@ def agreement_table(
     limits, median difference, the limits that `ich.assumptions` speaks for, limits along a regression (difference =
     regression_b0 + slope A, |residual| = regression_c0 + regression_c1 A, A the mean of both) and their values and
     intervals where A is 5, 30 and 60 ml (empty beyond the volumes that were seen), percentiles, proportional bias, CCC,
-    ICC(A,1), correlations, errors, shares within 5 ml and 20 %, TOST at the margins, `bias_p` (t test of no bias) and
-    `bias_p_holm` (over the strata rows of the table). `note` says what is missing; a stratum with fewer than 3 pairs
-    has its n and a note.
+    ICC(A,1), correlations, errors (mean and median absolute, root mean square), shares within 5 ml and 20 %, TOST at
+    the margins, `bias_p` (t test of no bias) and `bias_p_holm` (over the strata rows of the table). `note` says what is
+    missing; a stratum with fewer than 3 pairs has its n and a note.
     """
     rows = []
     for method in methods:
@@ -99,6 +99,7 @@ def _statistics(shared: SharedStatistics) -> dict:
     row |= {"limits_to_quote": shared.limits_to_quote["limits"]}
     error = np.abs(pairs.difference)
     row |= {"mean_absolute_error": error.mean(), "median_absolute_error": float(np.median(error))}
+    row |= {"root_mean_square_error": float(np.sqrt((error**2).mean()))}
     row |= {name: shared.within[name] for name in _SHARES}
     for name, test in (("tost_p", shared.tost), ("tost_percent_p", shared.tost_percent)):
         row[name] = float("nan") if test is None else test.p

@@ -25,7 +25,7 @@ from ich.report import write_report
 ROOT = Path(__file__).resolve().parents[1]
 PATH_PARAMETERS = (
     "masks", "images", "about", "manifest", "root", "set_aside", "predictions", "start_from", "scan", "earlier",
-    "weights",
+    "weights", "volumes",
 )  # fmt: skip
 NAMED_BY_PATIENTS = ("root", "scan", "earlier")  # hospitals name folders by patients: such a path is kept nowhere
 MAX_PROFILE_BYTES = 2**20

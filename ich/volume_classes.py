@@ -93,7 +93,7 @@ def threshold_accuracy(
     confidence: float = 0.95,
     patients: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    """Sensitivity and specificity of "at least so many ml" with the intervals of `ich.resampling.share_interval`.
+    """How often "at least so many ml" is called right.
 
     Parameters
     ----------
@@ -101,8 +101,8 @@ def threshold_accuracy(
 
     Returns
     -------
-    One row per threshold: threshold_ml, n, n_positive (reference), sensitivity, its interval, specificity,
-    its interval. Without positive (negative) cases the sensitivity (specificity) is NaN.
+    One row per threshold: threshold_ml, n, n_positive (reference), and the shares of `called_right` with their
+    intervals: sensitivity, specificity, ppv (positive predictive value) and npv.
     """
     pairs = pair(method, reference, minimum=1)
     owner = _kept(patients, pairs)
@@ -110,11 +110,29 @@ def threshold_accuracy(
     for threshold in thresholds_ml:
         positive, called = pairs.reference >= threshold, pairs.method >= threshold
         row: dict = {"threshold_ml": float(threshold), "n": pairs.n, "n_positive": int(positive.sum())}
-        for name, group, right in (("sensitivity", positive, called), ("specificity", ~positive, ~called)):
-            row[name] = float(right[group].mean()) if group.any() else float("nan")
-            row[f"{name}_ci"] = share_interval(right[group], owner[group], confidence)
-        rows.append(flat(row))
+        rows.append(flat(row | called_right(called, positive, owner, confidence)))
     return pd.DataFrame(rows)
+
+
+def called_right(
+    called: np.ndarray, truth: np.ndarray, owner: np.ndarray | None = None, confidence: float = 0.95
+) -> dict:
+    """sensitivity, specificity, ppv and npv of a call (n,) against the truth (n,), each with its interval `<name>_ci`.
+
+    Parameters
+    ----------
+    owner : (n,) the patient of each; None where each is a patient. A share of nobody is NaN.
+    """
+    found: dict = {}
+    for name, group, right in (
+        ("sensitivity", truth, called),
+        ("specificity", ~truth, ~called),
+        ("ppv", called, truth),
+        ("npv", ~called, ~truth),
+    ):
+        found[name] = float(right[group].mean()) if group.any() else float("nan")
+        found[f"{name}_ci"] = share_interval(right[group], None if owner is None else owner[group], confidence)
+    return found
 
 
 def _kept(patients: ArrayLike | None, pairs: Pairs) -> np.ndarray:

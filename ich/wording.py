@@ -207,7 +207,7 @@ def _along_regression(panel: Mapping) -> str:
     at = slope.at([volume for volume in QUOTED_AT_ML if slope.seen[0] <= volume <= slope.seen[1]])
     inside = (at["loa_lower_ci_low"] > -panel["margin_ml"]) & (at["loa_upper_ci_high"] < panel["margin_ml"])
     told = [
-        f"{verdict} at {_and([f'{volume:g}' for volume in at.loc[which, 'volume']])} ml"
+        f"{verdict} at {in_words([f'{volume:g}' for volume in at.loc[which, 'volume']])} ml"
         for which, verdict in ((inside, "lie inside"), (~inside, "reach beyond"))
         if which.any()
     ]
@@ -217,6 +217,6 @@ def _along_regression(panel: Mapping) -> str:
     )
 
 
-def _and(words: Sequence[str]) -> str:
+def in_words(words: Sequence[str]) -> str:
     """Words as a list in a sentence."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
