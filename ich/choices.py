@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 DATA = ("source", "masks", "manifest")  # where cases come from; none of them: the embedded cohort
+VOLUMES = ("blood", "parenchymal")  # what of a mask 04 compares
 NEEDS = {"source": "root", "root": "source", "images": "masks", "about": "masks"}
 
 
@@ -23,7 +24,7 @@ def check_choices(values: Mapping[str, Mapping[str, object]]) -> None:
     from ich.sources import KINDS
     from ich.splits import RULES
 
-    allowed = {"source": ("", *KINDS), "split_rule": RULES}
+    allowed = {"source": ("", *KINDS), "split_rule": RULES, "volume": VOLUMES}
     for chosen in values.values():
         for name, wanted in allowed.items():
             if name in chosen and chosen[name] not in wanted:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ich import drawn
+from ich import drawn, tables
 from ich.canvas import column_label
 from ich.tables import for_abc2
 from ich.wording import number
@@ -16,20 +16,38 @@ CHECKED = ("bland_altman", "scatter")
 QUOTED = re.compile(r"<!-- (\w+):(\w+):([^>]*?) -->(-?[\d.]+)")
 
 
-def of_figures(run: Path, measurements: pd.DataFrame, summary: pd.DataFrame) -> tuple[int, list[str]]:
+def compared(run: Path) -> tuple[pd.DataFrame, str]:
+    """The cases whose volumes a run compares, and the column of the reference.
+
+    Raises
+    ------
+    FileNotFoundError : the run compares none.
+    """
+    folder = run / "tables"
+    if (folder / "volumes.csv").is_file():  # 07: the reference comes first
+        table = pd.read_csv(folder / "volumes.csv", dtype={"case_id": "str", "patient_id": "str"})
+        return table, str(table.columns[2])
+    alone = folder / "measurements_parenchymal.csv"
+    if alone.is_file():
+        return for_abc2(tables.read(alone, "measurements"), mixed=True), "reference_ml"
+    return for_abc2(tables.read(folder / "measurements.csv")), "reference_ml"
+
+
+def of_figures(
+    run: Path, cases: pd.DataFrame, summary: pd.DataFrame, reference: str = "reference_ml"
+) -> tuple[int, list[str]]:
     """Numbers compared in the Bland-Altman and scatter figures of a run, and what differs, each a sentence.
 
     Parameters
     ----------
-    measurements, summary : the run's measurements.csv and agreement_summary.csv. Readers' volumes, which are no columns
+    cases, reference : of `compared`. summary : the run's agreement_summary.csv. Readers' volumes, which are no columns
         of the first, are passed over.
 
     Raises
     ------
     ValueError : a figure's description of itself cannot be read.
     """
-    cases = for_abc2(measurements)
-    columns = {column_label(column): column for column in cases.columns if column.endswith("_ml")}
+    columns = {column_label(column): column for column in cases.select_dtypes("number")}
     compared, wrong = 0, []
     for name in CHECKED:
         for svg in sorted((run / "figures").glob(f"{name}*.svg")):
@@ -39,14 +57,14 @@ def of_figures(run: Path, measurements: pd.DataFrame, summary: pd.DataFrame) -> 
                 method = re.split(" − | volume", panel["y_label"])[0]
                 if method not in columns:
                     continue
-                first, second = (cases[column].to_numpy(float) for column in (columns[method], "reference_ml"))
+                first, second = (cases[column].to_numpy(float) for column in (columns[method], reference))
                 points = ((first + second) / 2, first - second) if name == "bland_altman" else (second, first)
                 wanted = np.column_stack(points)[
                     np.isfinite(first) & np.isfinite(second)
                 ]  # what is missing is not drawn
                 compared += len(wanted)
                 if not _same(wanted, np.column_stack([panel["x"], panel["y"]])):
-                    wrong.append(f"figures/{svg.name}: the points of {method} are not those of measurements.csv")
+                    wrong.append(f"figures/{svg.name}: the points of {method} are not those of the table")
                 rows = summary[summary["method"] == panel["title"].removesuffix(", simulated")]
                 for text in _limits(rows.iloc[0]) if name == "bland_altman" and len(rows) == 1 else []:
                     compared += 1
@@ -70,7 +88,7 @@ def _limits(row: pd.Series) -> list[str]:
     return [f"{word} {number(row[column], digits)}" for word, column in named.items()]
 
 
-def of_text(text: str, tables: Path) -> tuple[int, list[str]]:
+def of_text(text: str, folder: Path) -> tuple[int, list[str]]:
     """Numbers that a text quotes from a folder of tables, and what differs, each a sentence.
 
     A quoted number stands behind `<!-- table:column:key=value;key=value -->`, which names its cell.
@@ -78,7 +96,7 @@ def of_text(text: str, tables: Path) -> tuple[int, list[str]]:
     marks = QUOTED.findall(text)
     wrong = []
     for table, column, key, shown in marks:
-        path = tables / f"{table}.csv"
+        path = folder / f"{table}.csv"
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
         wanted = dict(part.split("=", 1) for part in key.split(";")) if key else {}
         found = [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]

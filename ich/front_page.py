@@ -19,7 +19,17 @@ from ich.cohort import flow
 from ich.html import IMAGES, TEMPLATES, data_uri, page, provenance, report_links, use_notice
 from ich.limitations import limits_of
 from ich.marks import calipers, mark
-from ich.print_tables import beside_paper, dice_rows, interval, method_name, print_tables, quoted_said, read_rows
+from ich.print_tables import (
+    beside_paper,
+    dice_rows,
+    interval,
+    measured_rows,
+    method_name,
+    of_a_table,
+    print_tables,
+    quoted_said,
+    read_rows,
+)
 from ich.three_cases import RANKS
 from ich.wording import enough_digits, number
 
@@ -133,7 +143,7 @@ def _eyebrow(manifest: dict) -> str:
 def _question(run: Path, agreed: dict, own: str) -> str:
     if "network_ml" in agreed:
         return f"How well do the volumes of the {own} and of ABC/2 agree with the reference volume?"
-    if "abc2_ml" in agreed and (run / "tables" / "measurements.csv").is_file():
+    if agreed and not of_a_table(run):
         return "How well does ABC/2 agree with the reference volume?"
     if not agreed and (run / "tables" / "cohort.csv").is_file():
         return "Which cases can be studied, and are the splits comparable?"
@@ -165,8 +175,7 @@ def _answer(run: Path, agreed: dict, simulated: bool, own: str) -> str:
 
 def _told(run: Path, agreed: dict[str, dict]) -> dict[str, dict]:
     """Rows of agreement.csv that the answer tells: network and ABC/2 of a run's cases, every method of a table (07)."""
-    of_a_table = not (run / "tables" / "measurements.csv").is_file()
-    return {method: row for method, row in agreed.items() if of_a_table or method in FIRST}
+    return {method: row for method, row in agreed.items() if of_a_table(run) or method in FIRST}
 
 
 def _possessive(method: str, own: str) -> str:
@@ -176,7 +185,7 @@ def _possessive(method: str, own: str) -> str:
 
 def _cases(run: Path) -> str:
     """What the cases of the agreement are: parenchymal hematomas, or cases of which some have no stated type."""
-    types = [row["hemorrhage_type"] for row in read_rows(run, "measurements")]
+    types = [row["hemorrhage_type"] for row in measured_rows(run)]
     if types and "parenchymal" in types and "" not in types:
         return "parenchymal hematomas"
     return "cases"
@@ -241,11 +250,13 @@ def _flow(run: Path) -> dict | None:
     ]
     main = [row for row, stage in zip(rows, stages, strict=True) if not stage["branch"]]
     branches = [row for row, stage in zip(rows, stages, strict=True) if stage["branch"]]
-    unused = (folder / "measurements.csv").is_file() and not (folder / "metrics.csv").is_file()
+    unused = bool(measured_rows(run)) and not (folder / "metrics.csv").is_file()
     compared = next((row for row in read_rows(run, "agreement") if row["stratum"] == "all"), None)
+    alone = (folder / "measurements_parenchymal.csv").is_file()
+    kind = "have parenchymal blood, of which alone" if alone else "are parenchymal or of no stated type"
     note = (
         f"Volumes are compared in {compared['n']} of these {'cases' if unused else 'test cases'}, of "
-        f"{compared['n_patients']} patients: those that are parenchymal or of no stated type."
+        f"{compared['n_patients']} patients: those that {kind}."
         if compared
         else ""
     )

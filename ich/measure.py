@@ -47,8 +47,8 @@ def case_id_of(path: str | Path) -> str:
     return stem(Path(path))
 
 
-def measure_mask(path: str | Path) -> dict:
-    """Volume, components and every ABC/2 variant of one mask file; all labels count as lesion.
+def measure_mask(path: str | Path, label: int | None = None) -> dict:
+    """Volume, components and every ABC/2 variant of one mask file; all labels count as lesion, or `label` alone.
 
     An empty mask gives 0.0 for every length and volume and says so in `notes`.
 
@@ -57,30 +57,41 @@ def measure_mask(path: str | Path) -> dict:
     ScanError : the file cannot be read or measured.
     """
     mask, grid = read_mask(path)
-    return {"case_id": case_id_of(path), **_columns(mask != 0, grid)}
+    return {"case_id": case_id_of(path), **_columns(_lesion(mask, label) != 0, grid)}
 
 
-def measure_masks(paths: Iterable[str | Path] | Mapping[str, Path], jobs: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _lesion(mask: np.ndarray, label: int | None) -> np.ndarray:
+    """The mask, or what of it bears one label."""
+    return mask if label is None else np.where(mask == label, mask, 0)
+
+
+def measure_masks(
+    paths: Iterable[str | Path] | Mapping[str, Path], jobs: int = 1, label: int | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Table of `measure_mask` rows in the order of `paths`, and table of failures (case_id, reason).
 
     Parameters
     ----------
     paths : mask files by case id, or files alone, whose names are the case ids then.
+    label : the one label that counts as lesion; None: all of them.
 
     Raises
     ------
     ValueError : two files give one case id.
     """
     files = paths if isinstance(paths, Mapping) else _by_case(paths)
-    results = _each(measure_mask, [(path,) for path in files.values()], jobs)
+    results = _each(measure_mask, [(path, label) for path in files.values()], jobs)
     rows = [row | {"case_id": case} for case, row in zip(files, results, strict=True) if isinstance(row, dict)]
     failures = [(case, row) for case, row in zip(files, results, strict=True) if isinstance(row, str)]
     return _table(rows, COLUMNS), _failure_table(failures)
 
 
-def evaluate(references: dict[str, Path], predictions: dict[str, Path], jobs: int = 1) -> Evaluation:
-    """Every reference mask (case id -> file) against the prediction of the same case id."""
-    pairs = [(path, predictions.get(case)) for case, path in references.items()]
+def evaluate(
+    references: dict[str, Path], predictions: dict[str, Path], jobs: int = 1, label: int | None = None
+) -> Evaluation:
+    """Every reference mask (case id -> file) against the prediction of the same case id; `label` as in
+    `measure_masks`, of both."""
+    pairs = [(path, predictions.get(case), label) for case, path in references.items()]
     results = _each(_evaluate, pairs, jobs)
     cases, metrics, failures = [], [], []
     for case, result in zip(references, results, strict=True):
@@ -101,9 +112,12 @@ def evaluate(references: dict[str, Path], predictions: dict[str, Path], jobs: in
     return Evaluation(frame, labels.reset_index(drop=True), _failure_table(failures))
 
 
-def _evaluate(reference_path: Path, prediction_path: Path | None) -> tuple[dict, list[dict], str | None]:
+def _evaluate(
+    reference_path: Path, prediction_path: Path | None, label: int | None
+) -> tuple[dict, list[dict], str | None]:
     """Row of the case, its rows of metrics, and why there are none."""
     reference, grid = read_mask(reference_path)
+    reference = _lesion(reference, label)
     row = {"status": "prediction missing", "predicted_ml": float("nan"), **_columns(reference != 0, grid)}
     row["reference_ml"] = row["volume_ml"]
     if prediction_path is None:
@@ -114,7 +128,7 @@ def _evaluate(reference_path: Path, prediction_path: Path | None) -> tuple[dict,
     except ScanError as error:
         return row | {"status": "failed"}, [], f"prediction: {said_of(error, prediction_path)}"
     thickness: dict = {"thickness_mm": grid.header_slice_spacing_mm}
-    overlaps = overlap_by_label(reference, predicted, grid.spacing_mm, grid.positions_mm, **thickness)
+    overlaps = overlap_by_label(reference, _lesion(predicted, label), grid.spacing_mm, grid.positions_mm, **thickness)
     return row | {"status": "measured", "predicted_ml": overlaps[0]["predicted_ml"]}, overlaps, None
 
 
@@ -210,7 +224,7 @@ def _failure_table(failures: list[tuple[str, str]]) -> pd.DataFrame:
 
 
 def study_tables(
-    cases: pd.DataFrame, run_dir: Path, readers: dict[str, str], jobs: int = 1
+    cases: pd.DataFrame, run_dir: Path, readers: dict[str, str], jobs: int = 1, label: int | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Measurements and metrics of a study's cases, each reader's masks against the reference.
 
@@ -219,6 +233,7 @@ def study_tables(
     cases : cohort rows with patient_id, hemorrhage_type, reference_mask and a column of masks per reader
         (paths from `run_dir`; empty where a reader has none).
     readers : name in the tables (`network`, `second_reader`) -> column of `cases`.
+    label : the one label that counts as lesion, in every mask; None: all of them.
 
     Returns
     -------
@@ -234,7 +249,7 @@ def study_tables(
         masks = {str(case): run_dir / str(path) for case, path in zip(named["case_id"], named[column], strict=True)}
         if not masks:
             continue
-        found = evaluate(references, masks, jobs)
+        found = evaluate(references, masks, jobs, label)
         if measurements is None:
             measurements = found.cases.drop(columns=["status", "predicted_ml", "volume_ml"], errors="ignore")
         volumes = found.cases[["case_id", "predicted_ml"]].rename(columns={"predicted_ml": f"{reader}_ml"})
@@ -242,7 +257,7 @@ def study_tables(
         metrics.append(found.metrics.assign(reader=reader))
         failures.append(found.failures.assign(stage=reader))
     if measurements is None:
-        table, failed = measure_masks(references, jobs)
+        table, failed = measure_masks(references, jobs, label)
         measurements = table.rename(columns={"volume_ml": "reference_ml"})
         failures.append(failed.assign(stage="reference"))
     true = cases[["case_id", "true_volume_ml"]].rename(columns={"true_volume_ml": "true_ml"})

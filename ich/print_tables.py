@@ -62,6 +62,16 @@ def read_rows(run: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def measured_rows(run: Path) -> list[dict[str, str]]:
+    """Rows of the volumes that 04 compared: of the label parenchymal alone where it measured that."""
+    return read_rows(run, "measurements_parenchymal") or read_rows(run, "measurements")
+
+
+def of_a_table(run: Path) -> bool:
+    """Whether the run compares a table of volumes (07), all of it, instead of masks."""
+    return (run / "tables" / "volumes.csv").is_file()
+
+
 def method_name(column: str, own: str = "network") -> str:
     """A volume column as a reader's word; `own` is what this run calls the masks it tests."""
     name = METHODS.get(column, column.removesuffix("_ml").replace("_", " "))
@@ -71,7 +81,7 @@ def method_name(column: str, own: str = "network") -> str:
 def table_one(run: Path, simulated: bool = False) -> PrintTable | None:
     """Table 1: cases and patients, then median [quartiles] or n (%), by split; by type where splits were not used."""
     # A study of masks alone has splits and does not use them.
-    unused = bool(read_rows(run, "measurements")) and not read_rows(run, "metrics")
+    unused = bool(measured_rows(run)) and not read_rows(run, "metrics")
     by = "hemorrhage_type" if unused else "split"
     described = read_rows(run, f"table1_by_{by}")
     if not described:
@@ -201,8 +211,11 @@ def beside_paper(rows: list[dict[str, str]]) -> bool:
 
 
 def _typed(run: Path) -> str:
-    """Which of a run's cases 04 compares; a table of volumes (07) is compared whole."""
-    return " (parenchymal, or of no stated type)" if (run / "tables" / "measurements.csv").is_file() else ""
+    """Which of a run's cases are compared."""
+    if of_a_table(run):
+        return ""
+    alone = bool(read_rows(run, "measurements_parenchymal"))
+    return " (their parenchymal blood alone)" if alone else " (parenchymal, or of no stated type)"
 
 
 def agreement(run: Path, simulated: bool = False, own: str = "network") -> PrintTable | None:

@@ -43,9 +43,15 @@ def _count(nullable: bool = False) -> pa.Column:
     return pa.Column("Int64" if nullable else int, pa.Check.ge(0), nullable=nullable, coerce=True)
 
 
-def for_abc2(cases: pd.DataFrame) -> pd.DataFrame:
-    """The cases whose volumes are compared: parenchymal, which ABC/2 was made for, or of no stated type."""
-    return cases[cases["hemorrhage_type"].isna() | (cases["hemorrhage_type"] == "parenchymal")]
+def for_abc2(cases: pd.DataFrame, mixed: bool = False) -> pd.DataFrame:
+    """The cases whose volumes are compared: parenchymal, which ABC/2 was made for, or of no stated type.
+
+    Parameters
+    ----------
+    mixed : mixed cases too, of which the parenchymal part alone was measured.
+    """
+    types = ("parenchymal", "mixed") if mixed else ("parenchymal",)
+    return cases[cases["hemorrhage_type"].isna() | cases["hemorrhage_type"].isin(types)]
 
 
 def strange_id(name: object) -> str | None:

@@ -256,9 +256,9 @@ def _check_figures(run: Path, stated: dict[str, str] | None, found: Findings) ->
 def _check_claims(run: Path, found: Findings) -> None:
     """The points, biases and limits that figures show, and for the demo as committed the numbers that README quotes."""
     try:
-        measurements = tables.read(run / "tables" / "measurements.csv")
+        cases, reference = claims.compared(run)
         summary = pd.read_csv(run / "tables" / "agreement_summary.csv")
-        compared, wrong = claims.of_figures(run, measurements, summary)
+        compared, wrong = claims.of_figures(run, cases, summary, reference)
     except FileNotFoundError:
         compared, wrong = 0, []  # a run without agreement
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

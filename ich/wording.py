@@ -8,7 +8,6 @@ import pandas as pd
 from ich.assumptions import UNCHECKED
 from ich.bland_altman import bland_altman
 from ich.pairs import FEWEST
-from ich.tables import for_abc2
 from ich.volume_limits import QUOTED_AT_ML, RegressionLimits
 
 MINUS = "\N{MINUS SIGN}"
@@ -59,9 +58,8 @@ def case_ids(*, source: bool = False, public: bool = False, manifest: bool = Fal
 
 
 def too_few_to_compare(cases: pd.DataFrame, volumes: Sequence[str]) -> str:
-    """Why 04 cannot compare the columns `volumes` of these cases; empty where it can."""
-    known = for_abc2(cases)
-    complete = [known[known[column].notna()] for column in volumes]
+    """Why 04 cannot compare the columns `volumes` of these cases, of `ich.tables.for_abc2`; empty where it can."""
+    complete = [cases[cases[column].notna()] for column in volumes]
     n, patients = (
         min(counts) for counts in zip(*((len(part), part["patient_id"].nunique()) for part in complete), strict=True)
     )
@@ -135,6 +133,25 @@ def labels_said(cases: pd.DataFrame, own_label: pd.Series, name: str) -> str:
         f"the label parenchymal alone the volume differs by {alone.bias:+.1f} ml (95 % limits of agreement "
         f"{alone.loa_lower:.1f} to {alone.loa_upper:.1f} ml)."
     ).replace(" -", f" {MINUS}")
+
+
+def other_labels_said(cases: pd.DataFrame) -> str:
+    """How much blood of another label the reference outlines of parenchymal cases hold, which counts; else empty.
+
+    Parameters
+    ----------
+    cases : rows of the cohort that 04 compares.
+    """
+    known = cases[cases["hemorrhage_type"] == "parenchymal"]
+    other = (known["reference_volume_ml"] - known["reference_parenchymal_ml"]).dropna()
+    marked = other[other >= 0.05]
+    if marked.empty:
+        return ""
+    return (
+        f"Reference outlines of {len(marked)} of {len(other)} parenchymal cases hold blood of another label "
+        f"({marked.mean():.1f} ml on average, at most {marked.max():.1f} ml), which counts as their volume; "
+        "volume=parenchymal compares the label parenchymal alone."
+    )
 
 
 def quote_said(panel: Mapping) -> str:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from ich import agreement, claims, drawn, figures
+from ich.tables import for_abc2
 
 LABELS = {"network_ml": "network", "abc2_ml": "ABC/2"}
 
@@ -38,7 +39,7 @@ def run(tmp_path):
 
 def test_what_was_drawn_is_found_again(run):
     folder, measured, summary = run
-    compared, wrong = claims.of_figures(folder, measured, summary)
+    compared, wrong = claims.of_figures(folder, for_abc2(measured), summary)
     assert wrong == []
     assert compared == 2 * (5 + 4) + 2 * 3  # points in two figures; bias and two limits of two methods
     panels = drawn.read(folder / "figures" / "bland_altman_simulated.svg")
@@ -48,9 +49,9 @@ def test_what_was_drawn_is_found_again(run):
 def test_a_changed_volume_is_named(run):
     folder, measured, summary = run
     measured.loc[2, "network_ml"] += 0.01
-    _, wrong = claims.of_figures(folder, measured, summary)
+    _, wrong = claims.of_figures(folder, for_abc2(measured), summary)
     assert wrong == [
-        f"figures/{name}_simulated.svg: the points of network are not those of measurements.csv"
+        f"figures/{name}_simulated.svg: the points of network are not those of the table"
         for name in ("bland_altman", "scatter")
     ]
 
@@ -58,7 +59,7 @@ def test_a_changed_volume_is_named(run):
 def test_a_changed_limit_is_named(run):
     folder, measured, summary = run
     summary.loc[1, "loa_upper"] += 1
-    _, wrong = claims.of_figures(folder, measured, summary)
+    _, wrong = claims.of_figures(folder, for_abc2(measured), summary)
     assert len(wrong) == 1
     assert "ABC/2: agreement_summary.csv has upper limit" in wrong[0]
 
@@ -67,7 +68,7 @@ def test_a_foreign_figure_claims_nothing(run):
     folder, measured, summary = run
     for path in (folder / "figures").glob("*.svg"):
         path.write_text("<svg xmlns='http://www.w3.org/2000/svg'></svg>")
-    assert claims.of_figures(folder, measured, summary) == (0, [])
+    assert claims.of_figures(folder, for_abc2(measured), summary) == (0, [])
 
 
 def test_quoted_numbers_are_held_against_their_cells(tmp_path):

@@ -8,6 +8,7 @@ import pandas as pd
 from ich.agreement import agreement_table, panel
 from ich.print_tables import ALONG_COVERS, CCC_COVERS, quoted_limits, quoted_said
 from ich.volume_limits import regression_limits
+from ich.tables import for_abc2
 from ich.wording import (
     case_ids,
     enough_digits,
@@ -70,9 +71,9 @@ def test_readers_are_counted_only_where_they_are_known():
 
 def test_volumes_are_compared_in_three_patients_or_not_at_all():
     kinds = ["parenchymal", None, "ventricular", "parenchymal", "parenchymal"]
-    cases = pd.DataFrame({"hemorrhage_type": kinds, "abc2_ml": 1.0, "patient_id": list("abcda")})
+    cases = for_abc2(pd.DataFrame({"hemorrhage_type": kinds, "abc2_ml": 1.0, "patient_id": list("abcda")}))
     assert too_few_to_compare(cases, ["abc2_ml"]) == ""
-    said = too_few_to_compare(cases.assign(network_ml=[1.0, None, 1.0, None, 1.0]), ["network_ml", "abc2_ml"])
+    said = too_few_to_compare(cases.assign(network_ml=[1.0, None, None, 1.0]), ["network_ml", "abc2_ml"])
     assert "at least 3 patients" in said
     assert "2 can be compared, of 1" in said
 
