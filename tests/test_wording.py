@@ -7,8 +7,8 @@ import pandas as pd
 
 from ich.agreement import agreement_table, panel
 from ich.print_tables import ALONG_COVERS, CCC_COVERS, quoted_limits, quoted_said
-from ich.volume_limits import regression_limits
 from ich.tables import for_abc2
+from ich.volume_limits import regression_limits
 from ich.wording import (
     case_ids,
     enough_digits,
