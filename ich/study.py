@@ -27,6 +27,7 @@ PATH_PARAMETERS = (
     "masks", "images", "about", "manifest", "root", "set_aside", "predictions", "start_from", "scan", "earlier",
     "weights", "volumes",
 )  # fmt: skip
+READINGS, TAKES_READINGS = run_folder.READINGS.as_posix(), "04_agreement"
 NAMED_BY_PATIENTS = ("root", "scan", "earlier")  # hospitals name folders by patients: such a path is kept nowhere
 MAX_PROFILE_BYTES = 2**20
 
@@ -287,7 +288,10 @@ def _finished(plan: Plan) -> dict[str, dict]:
             print(f"{name}: notebook or parameters changed; it runs again, and all after it")
             break
         now = _inputs(plan, name)
-        if changed := [key for key, digest in records[name].get("inputs", now).items() if now.get(key) != digest]:
+        before = records[name].get("inputs", now)
+        # A record without readings has taken in none, or is of a version that did not tell: they are taken in again.
+        known = sorted(before.keys() | {READINGS} & now.keys())
+        if changed := [key for key in known if now.get(key) != before.get(key)]:
             print(f"{name}: {', '.join(changed)} changed; it runs again, and all after it")
             break
         kept[name] = records[name]
@@ -307,9 +311,12 @@ def _described(path: Path) -> dict:
 
 
 def _inputs(plan: Plan, notebook: str) -> dict[str, str]:
-    """SHA-256 of what a notebook reads from outside the run, by parameter."""
-    given = plan.parameters[notebook]
-    return {name: _described(path)["sha256"] for name, path in plan.inputs.items() if given.get(name)}
+    """SHA-256 of what a notebook reads that no notebook before it wrote, by parameter; readings by their place."""
+    given, readings = plan.parameters[notebook], plan.run / READINGS
+    found = {name: _described(path)["sha256"] for name, path in plan.inputs.items() if given.get(name)}
+    if notebook == TAKES_READINGS and readings.is_file():
+        found[READINGS] = file_hash(readings)  # not kept like the others: people write it at any time
+    return found
 
 
 def _finish(plan: Plan, done: dict[str, dict], code: dict, left: dict[str, str]) -> Path:

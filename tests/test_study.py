@@ -16,6 +16,7 @@ import yaml
 from ich import study
 from ich.notebook import NotebookFailed, chosen, declared
 from ich.provenance import as_committed, describe_input
+from ich.verify import verify_run
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 ROOT = Path(__file__).resolve().parents[1]
@@ -252,6 +253,42 @@ def test_a_notebook_whose_input_has_changed_runs_again(project, capsys):
     assert "reads_masks: masks changed; it runs again, and all after it" in capsys.readouterr().out
     assert runs(project) == 2
     assert manifest(project)["inputs"]["masks"] != first
+
+
+@pytest.fixture
+def agreement(project):
+    """A finished run whose notebooks are named like those of a study: 01 before the readings, 04 and 05 after."""
+    for name in ("01_cohort", "04_agreement", "05_case"):
+        shutil.copy(NOTEBOOKS / "counts_its_runs.ipynb", project / "notebooks" / f"{name}.ipynb")
+    plan = planned(project, ["01_cohort", "04_agreement", "05_case"])
+    study.run_study(plan)
+    return plan
+
+
+def test_new_changed_and_removed_readings_run_the_agreement_again(project, agreement, capsys):
+    path = agreement.run / "tables" / "readers.csv"
+    count = runs(project)
+    for text in ("case_id,reader\n1,a\n", "case_id,reader\n1,a\n2,a\n", None):
+        path.unlink() if text is None else path.write_text(text)
+        assert any("tables/readers.csv" in wrong for wrong in verify_run(agreement.run).wrong)
+        study.run_study(agreement, resume=True)
+        said = capsys.readouterr().out
+        assert "04_agreement: tables/readers.csv changed; it runs again, and all after it" in said
+        assert "already done: 01_cohort\n" in said
+        count += 2
+        assert runs(project) == count
+        assert not any("tables/readers.csv:" in wrong for wrong in verify_run(agreement.run).wrong)
+        study.run_study(agreement, resume=True)
+        assert runs(project) == count
+
+
+def test_readings_of_a_run_whose_record_does_not_tell_them_are_taken_in_once(project, agreement, capsys):
+    """As versions before wrote it: the table may have come before 04 or after."""
+    (agreement.run / "tables" / "readers.csv").write_text("case_id,reader\n1,a\n")
+    for again in (2, 0):
+        before = runs(project)
+        study.run_study(agreement, resume=True)
+        assert runs(project) == before + again
 
 
 def test_overwrite_removes_no_folder_that_is_not_a_run(project):
