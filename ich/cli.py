@@ -142,6 +142,8 @@ def _run_folder(profile_name: str, settings: list[str], out: Path, overwrite: bo
             run_folder.restore(out)
             raise ValueError(said) from None
         print(f"\n{error}", file=sys.stderr)
+        if (out / "tables" / "exclusions.csv").is_file():
+            _say_failures(tables.read(out / "tables" / "exclusions.csv"))
         return 1
     except KeyboardInterrupt:
         print(f"\ninterrupted; begin again with --overwrite, or remove {out}", file=sys.stderr)

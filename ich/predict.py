@@ -241,3 +241,14 @@ def given_predictions(cases: pd.DataFrame, folder: Path, run_dir: Path) -> tuple
         pd.DataFrame(rows, columns=["case_id", "prediction"], dtype="str"),
         pd.DataFrame(unwanted, columns=["case_id", "stage", "reason"], dtype="str"),
     )
+
+
+def require_compared(cases: pd.DataFrame, metrics: pd.DataFrame, failed: pd.DataFrame) -> None:
+    """ValueError where no prediction could be compared with its reference: all that follows would be of none."""
+    if "reader" in metrics and (metrics["reader"] == "network").any():
+        return
+    said = [f"{row.case_id}: {row.reason}" for row in failed.head(1).itertuples()]
+    raise ValueError(
+        f"of {len(cases)} test cases none has a predicted mask that can be compared with its reference "
+        f"({'; '.join(said) or 'no mask was predicted'}); the reasons are in tables/exclusions.csv"
+    )

@@ -234,3 +234,26 @@ def test_the_parenchymal_part_can_be_compared_alone(tmp_path, volume):
         assert agreed["n"] == 7  # two are mixed
         assert "outlines of 1 of 7 parenchymal cases hold blood of another label (4.0 ml on average" in limits
     assert verify_run(run).wrong == []
+
+
+@pytest.mark.slow
+def test_predictions_on_another_grid_are_told_case_by_case(tmp_path):
+    """A quarter of a minute: two notebooks are run. The same box in slices of 5 and of 1.25 mm."""
+    for folder, step in (("reference", 5.0), ("prediction", 1.25)):
+        (tmp_path / folder).mkdir()
+        for n in range(3):
+            mask = np.zeros((20, 20, round(40 / step)), dtype=np.uint8)
+            mask[5 : 10 + n, 5:10, mask.shape[2] // 4 : mask.shape[2] // 2] = 1
+            nib.save(nib.Nifti1Image(mask, np.diag([-2.0, -2.0, step, 1.0])), tmp_path / folder / f"case{n}.nii.gz")
+    folders = ["--reference", tmp_path / "reference", "--prediction", tmp_path / "prediction"]
+    command = [sys.executable, "-m", "ich.cli", "evaluate", *folders, "--out", tmp_path / "run"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "of 3 test cases none has a predicted mask that can be compared with its reference" in result.stderr
+    left = tables.read(tmp_path / "run" / "tables" / "exclusions.csv").set_index("case_id")["reason"]
+    assert sorted(left.index) == ["case0", "case1", "case2"]
+    for case, reason in left.items():
+        assert "shape (20, 20, 8)" in reason
+        assert "(20, 20, 32)" in reason
+        assert f"{case}: {reason}" in result.stderr
+    assert not (tmp_path / "run" / "tables" / "metrics.csv").exists()
