@@ -59,10 +59,16 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--out", type=Path, required=True, help="table to write (CSV)")
     measure.add_argument("--jobs", type=_jobs, default=-1, help="worker processes, -1 for one per core")
 
-    agree = command("agree", "agreement of two columns of a table, method - reference")
+    agree = command("agree", "agreement of columns of a table, method - reference")
     agree.add_argument("table", type=Path, help="CSV with one row per case")
     agree.add_argument("--reference", required=True, metavar="COL", help="column of reference volumes, ml")
-    agree.add_argument("--method", required=True, metavar="COL", help="column of the method's volumes, ml")
+    agree.add_argument(
+        "--method",
+        action="append",
+        required=True,
+        metavar="COL",
+        help="column of a method's volumes, ml; may be repeated",
+    )
     agree.add_argument("--patient", metavar="COL", help="column of patients (default: patient_id, where there is one)")
     agree.add_argument("--margin-ml", type=float, default=5.0, help="difference that changes no treatment (default: 5)")
     agree.add_argument("--margin-percent", type=float, default=20.0, help="the same in percent (default: 20)")

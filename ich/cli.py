@@ -183,20 +183,26 @@ def _agree(options: argparse.Namespace) -> int:
         raise ValueError(f"--patient {options.patient}: no such column; found {', '.join(map(str, table.columns))}")
     patient = options.patient or ("patient_id" if "patient_id" in table else None)
     margins = {"margin_ml": options.margin_ml, "margin_percent": options.margin_percent}
-    result = panel(table, options.method, options.reference, patient=patient, **margins)
-    for column in (options.method, options.reference):
+    methods = list(dict.fromkeys(options.method))
+    results = {method: panel(table, method, options.reference, patient=patient, **margins) for method in methods}
+    for column in (*methods, options.reference):
         if (below := table[column] < 0).any():
             row = int(below.argmax())
             raise ValueError(
                 f"{column}: row {row + 2} of the table is {table[column][row]:g}, wanted volumes of 0 or more"
             )
-    _write_json(result, options.out)
-    lacking = f"; {result['n_missing']} rows lack a volume" if result["n_missing"] else ""
-    whose = (
-        f" of {result['n_patients']} patients" if patient else ", each row taken for a patient (--patient names them)"
-    )
-    limits = f"limits of agreement {result['loa_lower']:.2f} to {result['loa_upper']:.2f} ml"
-    print(f"n {result['n']}{whose}; bias {result['bias']:.2f} ml, {limits}{lacking}: {options.out}")
+    several = len(methods) > 1
+    _write_json(results if several else results[methods[0]], options.out)
+    for method, result in results.items():
+        lacking = f"; {result['n_missing']} rows lack a volume" if result["n_missing"] else ""
+        whose = (
+            f" of {result['n_patients']} patients"
+            if patient
+            else ", each row taken for a patient (--patient names them)"
+        )
+        limits = f"limits of agreement {result['loa_lower']:.2f} to {result['loa_upper']:.2f} ml"
+        named = f"{method}: " if several else ""
+        print(f"{named}n {result['n']}{whose}; bias {result['bias']:.2f} ml, {limits}{lacking}: {options.out}")
     return 0
 
 

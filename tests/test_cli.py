@@ -170,6 +170,29 @@ def test_agree_writes_json(tmp_path, capsys):
     assert said.err.startswith("ich agree: ")
 
 
+def test_agree_takes_several_methods_and_drops_none(tmp_path, capsys):
+    """The result of each is that of a call of its own."""
+    table = pd.DataFrame({"a": [1.0, 5, 9, 30], "b": [2.0, 5, 11, 33], "c": [0.0, 4, 8, 29]})
+    table.to_csv(tmp_path / "table.csv", index=False)
+    call = ["agree", str(tmp_path / "table.csv"), "--reference", "a", "--out", str(tmp_path / "x.json")]
+    alone = {}
+    for method in ("b", "c"):
+        assert main([*call, "--method", method]) == 0
+        alone[method] = json.loads((tmp_path / "x.json").read_text())
+    assert (alone["b"]["bias"], alone["c"]["bias"]) == (1.5, -1)
+    capsys.readouterr()
+    assert main([*call, "--method", "b", "--method", "c", "--method", "b"]) == 0
+    assert json.loads((tmp_path / "x.json").read_text()) == alone
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" ml")[0] for line in lines] == [
+        f"{method}: n 4, each row taken for a patient (--patient names them); bias {bias}"
+        for method, bias in (("b", "1.50"), ("c", "-1.00"))
+    ]
+    table.assign(b=[2.0, 5, -11, 33]).to_csv(tmp_path / "table.csv", index=False)
+    assert main([*call, "--method", "b", "--method", "c"]) == 2
+    assert "b: row 4 of the table is -11, wanted volumes of 0 or more" in capsys.readouterr().err
+
+
 def test_agree_takes_patients_and_margins(tmp_path, capsys):
     table = pd.DataFrame({"PatientID": ["p", "p", "q", "r"], "a": [1.0, 5, 9, 30], "b": [2.0, 5, 11, 33]})
     table.to_csv(tmp_path / "table.csv", index=False)
