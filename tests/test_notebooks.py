@@ -257,3 +257,24 @@ def test_predictions_on_another_grid_are_told_case_by_case(tmp_path):
         assert "(20, 20, 32)" in reason
         assert f"{case}: {reason}" in result.stderr
     assert not (tmp_path / "run" / "tables" / "metrics.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_manifest_of_masks_alone_gets_its_report(tmp_path):
+    """Half a minute: two notebooks are run. Boxes of 10 x 10 x n voxels of 2 x 2 x 5 mm; the second reader left out one
+    slice of 2 ml."""
+    rows = []
+    for n in range(3, 9):
+        for folder, slices in (("first", n), ("second", n - 1)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            mask = np.zeros((40, 40, 12), dtype=np.uint8)
+            mask[10:20, 10:20, 1 : 1 + slices] = 1
+            nib.save(nib.Nifti1Image(mask, np.diag([-2.0, -2.0, 5.0, 1.0])), tmp_path / folder / f"{n}.nii.gz")
+        rows.append({"case_id": f"c{n}", "reference_mask": f"first/{n}.nii.gz", "second_mask": f"second/{n}.nii.gz"})
+    pd.DataFrame(rows).assign(image=None).to_csv(tmp_path / "cases.csv", index=False)
+    command = ["study", "masks", "--set", f"manifest={tmp_path / 'cases.csv'}", "--reports", tmp_path]
+    subprocess.run([sys.executable, "-m", "ich.cli", *command], check=True, capture_output=True)
+    measured = tables.read(tmp_path / "masks" / "tables" / "measurements.csv").set_index("case_id")
+    assert measured["reference_ml"].to_dict() == pytest.approx({f"c{n}": 2.0 * n for n in range(3, 9)})
+    found = tables.read(tmp_path / "masks" / "tables" / "agreement.csv").set_index(["method", "stratum"])
+    assert found.loc[("second_reader_ml", "all"), ["n", "bias"]].tolist() == pytest.approx([6, -2.0])

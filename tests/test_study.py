@@ -464,6 +464,17 @@ def test_the_profiles_fit_the_notebooks(profile, tmp_path):
     assert set(found.notebooks).isdisjoint(found.left_out)
 
 
+@pytest.mark.parametrize("name", ["masks", "external"])
+@pytest.mark.parametrize("given", [["masks=HERE"], ["manifest=HERE"], ["source=manifest", "root=HERE"]])
+def test_masks_come_from_a_folder_a_manifest_or_a_source(name, given, tmp_path):
+    found = study.read_profile(name, ROOT / "notebooks")
+    given = [*given, "predictions=HERE"] if name == "external" else given
+    settings = [text.replace("HERE", str(tmp_path)) for text in given]
+    study.plan(found, settings, reports=tmp_path, notebooks=ROOT / "notebooks")
+    with pytest.raises(ValueError, match=f"profile {name} needs masks or source or manifest"):
+        study.plan(found, [], reports=tmp_path, notebooks=ROOT / "notebooks")
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_every_notebook_takes_its_run_folder(path):
     assert declared(path)["run_dir"].kind == "str"
