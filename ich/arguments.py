@@ -77,7 +77,9 @@ def parser() -> argparse.ArgumentParser:
     evaluate = command("evaluate", "report of predicted masks against reference masks of the same names")
     evaluate.add_argument("--reference", required=True, metavar="DIR", help="reference masks")
     evaluate.add_argument("--prediction", required=True, metavar="DIR", help="predicted masks")
-    evaluate.add_argument("--cohort", type=Path, help="CSV with case_id, patient_id, hemorrhage_type")
+    evaluate.add_argument(
+        "--cohort", type=Path, help="CSV with case_id, patient_id, hemorrhage_type, site, second_mask, ..."
+    )
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder to write")
     evaluate.add_argument("--overwrite", action="store_true", help="remove an existing run there first")
     evaluate.add_argument("--jobs", type=_jobs, default=-1, help="worker processes, -1 for one per core")

@@ -18,11 +18,14 @@ from ich.grid import Grid, as_acquired
 from ich.layouts import NO_IMAGE, NO_MASK, nifti_files, stem
 from ich.nifti import is_nifti
 from ich.parallel import each
+from ich.pseudonyms import tells_who
 from ich.quality import EXCLUDING, check_quality
 from ich.scan import ScanError, check_same_grid, read_mask, read_scan, write_mask
 from ich.tables import LABELS, SPLITS, check_ids
 
 MOST_REASONS = 4  # lines beside the flow of cases
+STATED = ("hemorrhage_type", "reference_mask")  # what a case is given with, though reading it may change it
+MADE = ("source", "simulated", "included", "reason", "pseudonymous", "label_1_stated", "prediction")
 
 
 def embedded(run_dir: Path, n: int, seed: int, size: int, jobs: int = -1) -> pd.DataFrame:
@@ -39,7 +42,7 @@ def from_folders(masks: Path, images: Path | None, run_dir: Path, about: Path | 
     """Sources from a folder of NIfTI masks and, if there is one, a folder of scans of the same names.
 
     A scan is `<case>.nii.gz`, `<case>_0000.nii.gz` (nnU-Net) or a DICOM folder `<case>`. A table `about`,
-    or else `scans.csv` beside the masks (case_id or scan_id, patient_id, optionally hemorrhage_type and scan_date),
+    or else `scans.csv` beside the masks (case_id or scan_id, patient_id, and the optional columns of `from_manifest`),
     tells whose scan each is; without it every scan counts as its own patient. A scan or a row of the table without a
     mask has that as its `reason`, and so has a mask of another kind or in a subfolder.
 
@@ -62,7 +65,7 @@ def from_folders(masks: Path, images: Path | None, run_dir: Path, about: Path | 
         rows[column] = [None if path is None else path_from_run(path, run_dir) for path in named]
     listed = about or masks / "scans.csv"
     if about or listed.is_file():
-        rows = _join_listed(rows, listed)
+        rows = _join_listed(rows, listed, run_dir)
     else:
         rows["patient_id"] = rows["case_id"]
     rows["reason"] = [
@@ -74,21 +77,31 @@ def from_folders(masks: Path, images: Path | None, run_dir: Path, about: Path | 
 
 def from_manifest(path: Path, run_dir: Path) -> pd.DataFrame:
     """Sources from a CSV: case_id, reference_mask, and optionally patient_id, image, second_mask, scan_date,
-    hemorrhage_type and split. Paths are relative to the CSV's folder.
+    hemorrhage_type, site, split, age, sex and columns of one's own. Paths are relative to the CSV's folder.
+    Of columns that tell who somebody is, and those that the study makes itself, `attrs` has a note in place of them.
 
     Raises
     ------
     ValueError
         A needed column is missing, a case is listed twice, or a type or split is unknown.
     """
-    rows = case_table(path, ("case_id", "reference_mask"))
+    rows = _kept(case_table(path, ("case_id", "reference_mask")), path, run_dir, MADE)
+    return rows.assign(source=f"manifest {path.name}", simulated=False)
+
+
+def _kept(rows: pd.DataFrame, table: Path, run_dir: Path, made: tuple[str, ...]) -> pd.DataFrame:
+    """What a cohort takes of a given table: paths from the run folder, and a note on every column that it leaves."""
+    telling = [str(name) for name in rows if tells_who(str(name))]
+    ours = [str(name) for name in rows if name in made]
+    whys = ((telling, "as they may tell who a patient is"), (ours, "as the study finds out by itself"))
+    notes = [f"{table.name}: columns left out, {why}: {', '.join(names)}" for names, why in whys if names]
+    rows = rows.drop(columns=[*telling, *ours])
     for column in ("image", "reference_mask", "second_mask"):
         if column in rows:
-            rows[column] = [
-                path_from_run(_named(path, value), run_dir) if isinstance(value, str) else None
-                for value in rows[column]
-            ]
-    return rows.assign(source=f"manifest {path.name}", simulated=False)
+            named = [_named(table, value) if isinstance(value, str) else None for value in rows[column]]
+            rows[column] = [None if path is None else path_from_run(path, run_dir) for path in named]
+    rows.attrs["notes"] = [*rows.attrs.get("notes", ()), *notes]
+    return rows
 
 
 def _named(table: Path, text: str) -> Path:
@@ -140,18 +153,16 @@ def _scans(images: Path, cases: Iterable[str], masks: Path) -> dict[str, Path]:
     return scans
 
 
-def _join_listed(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
+def _join_listed(rows: pd.DataFrame, table: Path, run_dir: Path) -> pd.DataFrame:
     """What the table says of each case; a case that is only listed there has neither mask nor scan."""
-    listed = case_table(table, ("case_id", "patient_id"))
-    known = ["case_id", "patient_id", "hemorrhage_type", "scan_date"]
+    made = (*MADE, "image", "reference_mask")  # which the folders tell
+    listed = _kept(case_table(table, ("case_id", "patient_id")), table, run_dir, made)
     masked = rows.loc[rows["reference_mask"].notna(), "case_id"]
     unlisted = masked[~masked.isin(listed["case_id"])]
     if len(unlisted):
         raise ValueError(f"{table.name}: {len(unlisted)} masks are not listed, the first is {unlisted.iloc[0]}")
     alone = listed.loc[~listed["case_id"].isin(rows["case_id"]), ["case_id"]]
-    joined = pd.concat([rows, alone], ignore_index=True).merge(
-        listed[[column for column in known if column in listed]], on="case_id", how="left"
-    )
+    joined = pd.concat([rows, alone], ignore_index=True).merge(listed, on="case_id", how="left")
     joined["patient_id"] = joined["patient_id"].fillna(joined["case_id"])  # of scans that are not listed
     joined.attrs = listed.attrs
     return joined
@@ -283,6 +294,7 @@ def build(
     -------
     The cohort table of `tables`. A case without a patient id is its own patient. Patient ids that are no pseudonyms
     yet are replaced by running numbers in order of appearance. Of several cases with the same pixels the first is kept.
+    What is measured here is not taken from `sources`; a note in `attrs` names such columns, after those of `sources`.
 
     Raises
     ------
@@ -296,15 +308,25 @@ def build(
     patients = {name: f"patient-{number:04d}" for number, name in enumerate(sources["patient_id"].unique(), 1)}
     if "pseudonymous" in sources and sources["pseudonymous"].all():
         patients = {name: name for name in patients}
+    measured = {name for result in checked for name in result.row} - set(STATED)
+    double = [str(name) for name in sources if name in measured]
     table = pd.DataFrame(
         [
-            {**case, **result.row, "patient_id": patients[case["patient_id"]], "reason": result.reason}
+            {
+                **case,
+                **dict.fromkeys(double),
+                **result.row,
+                "patient_id": patients[case["patient_id"]],
+                "reason": result.reason,
+            }
             for case, result in zip(cases, checked, strict=True)
         ]
     ).drop(columns=["pseudonymous", "label_1_stated"], errors="ignore")
     _exclude_doubled(table)
     if set_aside is not None:
         _set_aside(table, set_aside)
+    said = [f"columns left out, as they are measured here: {', '.join(double)}"] if double else []
+    table.attrs["notes"] = [*sources.attrs.get("notes", ()), *said]
     return table.assign(included=table["reason"].isna())
 
 

@@ -124,5 +124,5 @@ def own_patients(rows: pd.DataFrame) -> pd.DataFrame:
     named = rows["patient_id"].astype(object).where(rows["patient_id"].notna(), "").astype(str).str.strip()
     rows = rows.assign(patient_id=named.where(named != "", rows["case_id"]))
     if (named == "").any():
-        rows.attrs["notes"] = [f"{int((named == '').sum())} {OWN_PATIENT}"]
+        rows.attrs["notes"] = [*rows.attrs.get("notes", ()), f"{int((named == '').sum())} {OWN_PATIENT}"]
     return rows

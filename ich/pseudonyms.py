@@ -3,9 +3,16 @@
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from pathlib import Path
 
+# Headings of columns that tell who somebody is, or are free text, where anything may stand. Cells are not judged.
+TELLING = re.compile(
+    r"(patients?|subjects?|full|first|last|family|given|maiden|middle|sur|fore|vor|nach)?_?names?|initials|dob|born"
+    r"|.*(birth|geburt|address|adresse|telephone|telefon|e_?mail).*|(.*_)?(street|phone|mobile|mrn|ssn|nhs_number)"
+    r"|.*(accession|insurance)(_?number)?|.*(comment|remark|note|free_?text|bemerkung)(s|en)?"
+)
 LENGTH = 10  # hexadecimal digits: two of 10,000 patients share a pseudonym with a chance of 1 in 22,000
 
 
@@ -50,3 +57,8 @@ def pseudonym(kind: str, identifier: str, salt: bytes) -> str:
 def days_shifted(salt: bytes) -> int:
     """By how many days, up to ten years, the study's scan dates are moved back: order and intervals stay."""
     return 1 + int.from_bytes(hmac.new(salt, b"days", hashlib.sha256).digest()[:4]) % 3652
+
+
+def tells_who(column: str) -> bool:
+    """Whether the heading of a column is that of names, birth dates, addresses, record numbers or free text."""
+    return TELLING.fullmatch(re.sub(r"\W+", "_", column.strip().lower()).strip("_")) is not None

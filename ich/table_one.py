@@ -58,8 +58,8 @@ def characteristics(
     Parameters
     ----------
     cohort, splits : tables of `ich.tables`; included cases count.
-    people : case_id, age (years), sex of `ich.intake.take_in`; each person counts once in a column, not each scan.
-        A row that would tell of fewer than five people of a group is left out.
+    people : case_id, age (years), sex of `ich.intake.take_in`, else what the cohort has of them; each person counts
+        once in a column, not each scan. A row that would tell of fewer than five people of a group is left out.
     by : "split" or "hemorrhage_type".
 
     Returns
@@ -73,6 +73,9 @@ def characteristics(
     cases["tilt"] = (cases["tilt_deg"].abs() > 1).map({True: "yes", False: "no"}).where(cases["tilt_deg"].notna())
     groups = [name for name in (SPLITS if by == "split" else (*HEMORRHAGE_TYPES, "not stated"))
               if (cases[by] == name).any()]  # fmt: skip
+    if people is None and {"age", "sex"} & set(cases):
+        people = cases.reindex(columns=["case_id", "age", "sex"])
+    cases = cases.drop(columns=["age", "sex"], errors="ignore")  # which persons have, and not scans
     chosen = [name for name in SHOWN if name in cases and name != by and cases[name].notna().any()]
     of_cases = _table(cases, chosen, by, groups)
     if people is None and cases["patient_id"].nunique() == len(cases):

@@ -126,6 +126,50 @@ def test_patient_ids_are_replaced(folders):
     assert not table.astype(str).apply(lambda column: column.str.contains("Jane")).any(axis=None)
 
 
+LISTED = {
+    "site": "A", "age": "71", "sex": "F", "split": "test", "shape": "round", "scan_date": "2020-02-03",
+    "Name": "Jane Doe", "date_of_birth": "1949-01-02", "reason": "drowsy", "n_slices": "99",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("given", ["beside the masks", "about", "manifest"])
+def test_columns_of_a_table_of_cases_are_kept_or_told(folders, given):
+    masks, _, run = folders
+    write_nifti(run / "second" / "good.nii.gz", ball())
+    names = ["good", "shape", "empty", "corrupt", "noimage"]
+    table = pd.DataFrame({"case_id": names, "patient_id": names, **LISTED})
+    table["second_mask"] = ["../second/good.nii.gz", *[None] * 4]  # from the folder of the table
+    path = masks / ("scans.csv" if given == "beside the masks" else "cases.csv")
+    if given == "manifest":
+        table["reference_mask"] = [f"{name}.nii.gz" for name in names]
+    table.to_csv(path, index=False)
+    if given == "manifest":
+        sources = cohort.from_manifest(path, run)
+    else:
+        sources = cohort.from_folders(masks, None, run, path if given == "about" else None)
+    built = cohort.build(sources, run, need_image=False, jobs=1)
+    found = built.set_index("case_id")
+    for column in ("site", "age", "sex", "split", "shape", "scan_date"):
+        assert found[column].tolist() == [LISTED[column]] * 5
+    assert found["second_mask"].dropna().to_dict() == {"good": "second/good.nii.gz"}
+    assert found["n_slices"].tolist() == [8] * 5  # as stored above
+    assert found["included"].sum() == 4  # all but the empty mask, whatever the column `reason` says
+    assert not found.astype(str).apply(lambda column: column.str.contains("Jane|1949|drowsy")).any(axis=None)
+    assert built.attrs["notes"] == [
+        f"{path.name}: columns left out, as they may tell who a patient is: Name, date_of_birth",
+        f"{path.name}: columns left out, as the study finds out by itself: reason",
+        "columns left out, as they are measured here: n_slices",
+    ]
+    tables.write(built, run / "tables" / "cohort.csv")
+
+
+def test_a_stated_value_never_stands_for_one_that_could_not_be_measured(tmp_path):
+    (tmp_path / "cases.csv").write_text("case_id,reference_mask,tilt_deg\na,a.nii.gz,17\nb,b.nii.gz,17\n")
+    write_nifti(tmp_path / "a.nii.gz", ball())
+    table = cohort.build(cohort.from_manifest(tmp_path / "cases.csv", tmp_path), tmp_path, False, 1)
+    assert table["tilt_deg"].fillna(-1).tolist() == [0, -1]  # slices at a right angle; b is not there
+
+
 def test_mask_missing_from_the_list_is_named(folders):
     masks, _, run = folders
     pd.DataFrame({"case_id": ["good"], "patient_id": ["1"]}).to_csv(masks / "scans.csv", index=False)

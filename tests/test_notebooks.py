@@ -181,7 +181,8 @@ def test_predictions_of_another_tool_get_their_report(tmp_path):
             nib.save(nib.Nifti1Image(mask, np.diag([-2.0, -2.0, 5.0, 1.0])), tmp_path / folder / f"case{n}.nii.gz")
     (tmp_path / "prediction" / "case7.nii.gz").rename(tmp_path / "prediction" / "other.nii.gz")
     about = pd.DataFrame({"case_id": [f"case{n}" for n in range(2, 8)], "patient_id": list("aabcde")})
-    about.assign(hemorrhage_type="parenchymal").to_csv(tmp_path / "about.csv", index=False)
+    about = about.assign(hemorrhage_type="parenchymal", site="A", name="Doe")
+    about.assign(age=range(50, 56)).to_csv(tmp_path / "about.csv", index=False)
     folders = ["--reference", tmp_path / "reference", "--prediction", tmp_path / "prediction"]
     command = [sys.executable, "-m", "ich.cli", "evaluate", *folders]
     options = ["--cohort", tmp_path / "about.csv", "--out", tmp_path / "run"]
@@ -196,6 +197,11 @@ def test_predictions_of_another_tool_get_their_report(tmp_path):
     assert (row["method"], row["n"], row["n_missing"]) == ("network_ml", 5, 1)
     assert row["bias"] == pytest.approx(-2.0)  # one slice of 20 x 20 x 5 mm
     assert "made elsewhere" in (run / "html" / "index.html").read_text()
+    cohort = tables.read(run / "tables" / "cohort.csv")
+    assert cohort["site"].tolist() == ["A"] * 6
+    assert "name" not in cohort
+    described = pd.read_csv(run / "tables" / "table1_by_split.csv").set_index("characteristic")["all"]
+    assert described.filter(like="Age (years)").tolist() == ["53.0 [52.0,54.0]"]  # of 50, 52, 53, 54, 55
     answer = json.loads((run / "tables" / "answer.json").read_text())["answer"]
     assert answer.startswith("In 6 cases the volume differs from the reference by −2.0 ml for the predictions (n = 5; ")
 

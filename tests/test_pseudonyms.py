@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from ich.pseudonyms import pseudonym, salt_file, study_salt
+from ich.pseudonyms import pseudonym, salt_file, study_salt, tells_who
 
 
 def test_pseudonym_is_the_keyed_hash():
@@ -32,3 +32,22 @@ def test_salt_in_the_run_folder_or_too_short_is_refused(tmp_path):
     (tmp_path / "short").write_text("abc\n")
     with pytest.raises(ValueError, match="3 characters, wanted at least 16"):
         study_salt(tmp_path / "run", tmp_path / "short")
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["Name", "patient_name", "PatientName", "Surname", "first name", "Vorname", "DOB", "date_of_birth",
+     "PatientBirthDate", "Geburtsdatum", "Address", "phone", "E-Mail", "MRN", "Accession Number", "comments",
+     "Bemerkung"],
+)  # fmt: skip
+def test_headings_of_what_tells_who_somebody_is(heading):
+    assert tells_who(heading)
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["case_id", "patient_id", "site", "hospital_name", "scanner_name", "shape", "anticoagulation", "age", "sex",
+     "split", "second_mask", "scan_date", "onset_to_ct_h", "true_volume_ml"],
+)  # fmt: skip
+def test_headings_of_what_a_study_is_about(heading):
+    assert not tells_who(heading)

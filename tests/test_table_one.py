@@ -52,6 +52,13 @@ def test_people_are_told_of_where_no_group_is_small(study):
     assert not table_one.characteristics(cohort, splits, fewer)["characteristic"].str.startswith("Age").any()
 
 
+def test_age_and_sex_of_the_cohort_are_those_of_people(study):
+    """A table of one's own brings them as columns: each person counts once, and no small group is told of."""
+    cohort, splits, people = study
+    told = table_one.characteristics(cohort, splits, people)
+    pd.testing.assert_frame_equal(table_one.characteristics(cohort.merge(people, on="case_id"), splits), told)
+
+
 def test_by_type(study):
     cohort, splits, _ = study
     table = table_one.characteristics(cohort, splits, by="hemorrhage_type")
