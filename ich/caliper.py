@@ -113,6 +113,7 @@ class Reading:
             "angle_deg": self.angle_deg,
             "weights": " ".join(f"{k}:{weight:g}" for k, weight in sorted(self.weights.items()) if weight),
             **points,
+            "rule": "Kothari",
         }
 
 

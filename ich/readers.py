@@ -1,7 +1,8 @@
 """ABC/2 of human readers in the study: as methods beside the others, and among themselves.
 
-Readers weigh slices 0, 1/2 or 1, as Kothari et al. 1996 do, so their C is Kothari's and not that of the primary rule.
-A reader who saw the outlines counts as a different reader.
+Readers at the screen of 06 weigh slices 0, 1/2 or 1, as Kothari et al. 1996 do, so their C is Kothari's and not that of
+the primary rule; readings made elsewhere may state that all slices count. Who saw the outlines, or counted by the other
+rule, counts as a different reader.
 """
 
 from collections.abc import Iterator
@@ -13,24 +14,39 @@ from ich.agreement import bland_altman, intraclass, repeatability
 from ich.linked import coefficient_intervals, owners
 from ich.pairs import FEWEST, pair
 
-UNBLINDED = ", not blinded"
+UNBLINDED, ALL_SLICES = ", not blinded", ", all slices"
 COLUMNS = ["kind", "first", "second", "n", "bias", "bias_ci_low", "bias_ci_high", "sd", "loa_lower", "loa_upper",
            "icc_a1", "icc_a1_ci_low", "icc_a1_ci_high", "repeatability_ml", "note"]  # fmt: skip
 
 
 def column_of(reader: str) -> str:
     """Name of a reader's column of volumes."""
-    return f"abc2_by_{reader.replace(UNBLINDED, '_unblinded')}_ml"
+    return f"abc2_by_{reader.replace(UNBLINDED, '_unblinded').replace(ALL_SLICES, '_all_slices')}_ml"
 
 
 def numbered(readings: pd.DataFrame) -> pd.DataFrame:
-    """Readings with those that were not blinded under a reader's name of their own; neither counts for the other."""
-    found = readings.sort_values("reading", kind="stable")
-    seen = ~found["blinded"].astype(bool)
-    of_reader = seen.astype(int).groupby([found["case_id"], found["reader"]])
-    earlier = of_reader.cumsum().where(~seen, of_reader.cumcount() + 1 - of_reader.cumsum())
-    names = found["reader"].astype(str)
-    return found.assign(reader=names.where(~seen, names + UNBLINDED), reading=found["reading"] - earlier).sort_index()
+    """Readings that were not blinded, or count all slices, under a reader's name of their own, numbered by themselves.
+
+    Where nobody says whether a reading was blinded, it was made without outlines.
+
+    Raises
+    ------
+    ValueError : a reader's reading of a case stands twice.
+    """
+    rules = readings.get("rule", pd.Series(None, readings.index, dtype=object))
+    names = readings["reader"].astype(str)
+    names += (~readings["blinded"].fillna(True).astype(bool)).map({True: UNBLINDED, False: ""})
+    names += (rules == "all slices").map({True: ALL_SLICES, False: ""})
+    double = pd.DataFrame({"case": readings["case_id"], "name": names, "n": readings["reading"]}).duplicated()
+    if double.any():
+        row = readings[double].iloc[0]
+        raise ValueError(
+            f"case {row['case_id']}: reading {row['reading']} of reader {row['reader']} stands twice, wanted each once"
+        )
+    of_any, of_own = (
+        readings.groupby([readings["case_id"], by])["reading"].rank("dense") for by in (readings["reader"], names)
+    )
+    return readings.assign(reader=names, reading=(readings["reading"] - of_any + of_own).astype(int))
 
 
 def with_readings(cases: pd.DataFrame, readings: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -49,7 +65,8 @@ def with_readings(cases: pd.DataFrame, readings: pd.DataFrame) -> tuple[pd.DataF
     first = readings[(readings["reading"] == 1) & readings["case_id"].isin(cases["case_id"])]
     labels = {}
     for reader, part in first.groupby("reader"):
-        labels[column_of(str(reader))] = f"ABC/2 by {reader}, Kothari's C"
+        rule = "" if str(reader).endswith(ALL_SLICES) else ", Kothari's C"
+        labels[column_of(str(reader))] = f"ABC/2 by {reader}{rule}"
         cases = cases.assign(**{column_of(str(reader)): cases["case_id"].map(part.set_index("case_id")["abc2_ml"])})
     return cases, labels
 
@@ -61,7 +78,8 @@ def reader_agreement(cases: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFram
 
     Parameters
     ----------
-    cases : case_id, reference_ml, abc2_kothari_ml, and patient_id where patients have several. readings : readers.csv.
+    cases : case_id, reference_ml, abc2_kothari_ml and abc2_ml (by the rules that readers follow), and patient_id where
+        patients have several. readings : readers.csv.
 
     Returns
     -------
@@ -78,22 +96,24 @@ def reader_agreement(cases: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFram
     known = cases.set_index("case_id").loc[wide.index]
     patients = known.get("patient_id")
     rows = [_row(*pair, patients) for pair in _pairs(wide, known)]
-    first = pd.DataFrame(wide.xs(1, axis=1, level="reading"))
+    first = wide.loc[:, wide.columns.get_level_values("reading") == 1].droplevel("reading", axis=1)
     complete = first.dropna()
     if first.shape[1] > 2 and len(complete) >= FEWEST:
+        rules = {str(name).endswith(ALL_SLICES) for name in first}
         rows.append({"kind": "all readers", "first": f"{first.shape[1]} readers", "second": "each other",
-                     "n": len(complete), **_icc(complete)})  # fmt: skip
+                     "n": len(complete), **_icc(complete),
+                     "note": "they count C by two rules" if len(rules) > 1 else None})  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _pairs(wide: pd.DataFrame, known: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.Series, pd.Series]]:
-    names = list(dict.fromkeys(wide.columns.get_level_values("reader")))
-    for kind, column, second in (
-        ("against the reference", "reference_ml", "reference"),
-        ("against the computed", "abc2_kothari_ml", "ABC/2, Kothari's C"),
-    ):
-        for name in names:
-            yield kind, str(name), second, wide[name, 1], known[column]
+    names = list(wide.columns[wide.columns.get_level_values("reading") == 1].get_level_values("reader"))
+    for name in names:
+        yield "against the reference", str(name), "reference", wide[name, 1], known["reference_ml"]
+    for name in names:
+        every = str(name).endswith(ALL_SLICES)
+        column, rule = ("abc2_ml", "all slices") if every else ("abc2_kothari_ml", "Kothari's C")
+        yield "against the computed", str(name), f"ABC/2, {rule}", wide[name, 1], known[column]
     for one, other in combinations(names, 2):
         yield "between readers", str(one), str(other), wide[one, 1], wide[other, 1]
     for name in names:

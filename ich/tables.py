@@ -24,6 +24,7 @@ FORMULA = re.compile(r"[=@\t\n]|[+-](?![\d\s.,:;%()\[\]+–-]*$)")
 ABBREVIATED = re.compile(r"\b(?:assd|ccc|hd95|hd|hu|icc|iou|nsd|sd)\b")
 WORDS = "text-align: left; white-space: normal; max-width: 30rem"
 SPLITS = ("train", "validation", "test")
+READER_RULES = ("Kothari", "all slices")  # how a reader counted C; not stated: Kothari
 
 
 def _text(nullable: bool = False, **options) -> pa.Column:
@@ -158,22 +159,24 @@ SCHEMAS = {
             "dice": _number(high=1),
         }
     ),
-    # One row per reading: ABC/2 as a reader measured it; points are (i, j) in voxels of the index slice.
+    # One row per reading: ABC/2 as a reader measured it, at the screen of 06 or, without what it draws, elsewhere;
+    # points are (i, j) in voxels of the index slice.
     "readers": pa.DataFrameSchema(
         {
             "case_id": _case(),
             "reader": _case(),
-            "reading": _count(),  # 1 for a reader's first reading of the case
-            "time": _text(),
-            "blinded": pa.Column(bool, coerce=True),
-            "index_slice": _count(),
+            "reading": pa.Column(int, pa.Check.ge(1), coerce=True),  # 1 for a reader's first reading of the case
+            "time": _text(nullable=True),
+            "blinded": pa.Column("boolean", nullable=True, coerce=True),
+            "index_slice": _count(nullable=True),
             "a_mm": _number(),
             "b_mm": _number(),
             "c_mm": _number(),
             "abc2_ml": _number(),
             "angle_deg": _number(high=90.001, nullable=True),  # between A and B
-            "weights": _text(),  # "slice:weight" of every slice that counts, slices from 0
-            **{f"{end}_{axis}": _number(low=None) for end in ("a1", "a2", "b1", "b2") for axis in "ij"},
+            "weights": _text(nullable=True),  # "slice:weight" of every slice that counts, slices from 0
+            **{f"{end}_{axis}": _number(low=None, nullable=True) for end in ("a1", "a2", "b1", "b2") for axis in "ij"},
+            "rule": pa.Column(str, pa.Check.isin(READER_RULES), nullable=True),
         }
     ),
     "agreement": pa.DataFrameSchema(

@@ -70,6 +70,18 @@ def test_readings_are_numbered_by_case_and_reader(tmp_path):
     assert sorted(item.name for item in path.parent.iterdir()) == [".readers.csv.lock", "readers.csv"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_reading_at_the_screen_follows_those_of_the_bedside(tmp_path):
+    path = tmp_path / "readers.csv"
+    path.write_text("case_id,reader,reading,a_mm,b_mm,c_mm,abc2_ml,rule\nc1,R1,1,40,30,20,12,all slices\n")
+    caliper.append(read("c1", "R1"), path)
+    table = tables.read(path)
+    assert table["reading"].tolist() == [1, 2]
+    assert table["rule"].tolist() == ["all slices", "Kothari"]
+    assert table["abc2_ml"].tolist() == pytest.approx([12, 6])
+    assert table["index_slice"].isna().tolist() == [True, False]
+
+
 def test_a_held_table_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(caliper, "LOCK_WAIT_S", 0.1)
     with (

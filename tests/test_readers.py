@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ich import tables
 from ich.readers import reader_agreement, with_readings
 
 # Shrout & Fleiss 1979, table 2: six targets by four judges; ICC(2,1) = 0.29, by McGraw & Wong's name ICC(A,1).
@@ -98,3 +99,63 @@ def test_readings_of_other_cases_are_left_out():
     made = readings({"R1": [1, 2, 3]}).assign(case_id=["x", "y", "z"])
     assert reader_agreement(cases([1, 2, 3], [1, 2, 3]), made).empty
     assert with_readings(cases([1, 2, 3], [1, 2, 3]), made)[1] == {}
+
+
+BEDSIDE = """case_id,reader,reading,a_mm,b_mm,c_mm,abc2_ml,rule
+c0,R1,1,40,30,20,12,all slices
+c1,R1,1,50,40,25,25,all slices
+c2,R1,1,80,40,25,40,all slices
+c0,R1,2,40,30,10,6,Kothari
+c1,R1,2,50,40,20,20,Kothari
+c2,R1,2,80,40,20,32,Kothari
+c0,R2,1,40,30,10,6,
+c1,R2,1,50,40,20,20,
+c2,R2,1,80,40,20,32,
+"""
+
+
+def test_readings_made_at_the_bedside_are_compared_by_the_rule_they_state(tmp_path):
+    """A B C / 2 by hand: 4 x 3 x 2 / 2 = 12 ml, ...; no points, weights, times or blinding."""
+    (tmp_path / "readers.csv").write_text(BEDSIDE)
+    made = tables.read(tmp_path / "readers.csv")
+    every, kothari = [12.0, 25.0, 40.0], [5.0, 19.0, 31.0]
+    table, labels = with_readings(cases([1, 2, 3], kothari).assign(abc2_ml=every), made)
+    assert labels == {
+        "abc2_by_R1_ml": "ABC/2 by R1, Kothari's C", "abc2_by_R1_all_slices_ml": "ABC/2 by R1, all slices",
+        "abc2_by_R2_ml": "ABC/2 by R2, Kothari's C",
+    }  # fmt: skip
+    assert table["abc2_by_R1_all_slices_ml"].tolist() == every
+    assert table["abc2_by_R1_ml"].tolist() == [6, 20, 32]
+    among = reader_agreement(cases([10, 20, 30], kothari).assign(abc2_ml=every), made)
+    computed = among[among["kind"] == "against the computed"].set_index("first")
+    assert computed["second"].to_dict() == {
+        "R1": "ABC/2, Kothari's C", "R1, all slices": "ABC/2, all slices", "R2": "ABC/2, Kothari's C"
+    }  # fmt: skip
+    assert computed["bias"].to_dict() == {"R1": 1, "R1, all slices": 0, "R2": 1}
+    assert "same reader" not in set(among["kind"])  # two rules are no repeat
+    assert among.set_index("kind").loc["all readers", "note"] == "they count C by two rules"
+
+
+def test_both_rules_of_one_reading_are_a_first_reading_each():
+    made = pd.concat([readings({"R1": [1, 2, 3]}, n).assign(rule=rule) for n in (1, 2) for rule in tables.READER_RULES])
+    among = reader_agreement(cases([1, 2, 3], [1, 2, 3]).assign(abc2_ml=[1, 2, 3]), made)
+    assert among["first"][among["kind"] == "same reader"].tolist() == [
+        "R1, second reading", "R1, all slices, second reading"
+    ]  # fmt: skip
+
+
+def test_a_reading_that_stands_twice_is_named():
+    made = pd.concat([readings({"R1": [1, 2, 3]}), readings({"R1": [4]})])
+    with pytest.raises(ValueError, match="case c0: reading 1 of reader R1 stands twice, wanted each once"):
+        with_readings(cases([1, 2, 3], [1, 2, 3]), made)
+
+
+def test_a_reader_without_a_first_reading_is_compared_with_nobody():
+    made = pd.concat([readings({"R1": [1, 2, 3]}, 2), readings({"R2": [1, 2, 3]})])
+    assert set(reader_agreement(cases([1, 2, 3], [1, 2, 3]), made)["first"]) == {"R2"}
+
+
+def test_an_unknown_rule_names_the_case(tmp_path):
+    (tmp_path / "readers.csv").write_text(BEDSIDE.replace("20,32,Kothari", "20,32,bedside"))
+    with pytest.raises(ValueError, match=r"case c2: rule is 'bedside', wanted .*Kothari.*all slices"):
+        tables.read(tmp_path / "readers.csv")
