@@ -120,6 +120,10 @@ def test_box_of_40_by_20_has_chord_22_4_and_width_35_8():
     measured = abc2(mask, (0.05, 0.05), [0.0], thickness_mm=5.0)
     assert measured.b_chord_mm == pytest.approx(22.36, abs=0.02)
     assert measured.b_width_mm == pytest.approx(35.78, abs=0.06)
+    # Of a box A x width is twice its area, so ABC/2 by width is its volume: 4 ml; by chord 2.5 ml, and ABC/3 1.667 ml.
+    assert measured.abc2_width_ml == pytest.approx(4, rel=0.003)
+    assert measured.abc2_ml == pytest.approx(2.5, rel=0.003)
+    assert measured.abc3_ml == pytest.approx(5 / 3, rel=0.003)
 
 
 @EVERY_GRID
@@ -185,6 +189,9 @@ def test_one_pixel_is_measured_between_its_edges():
     assert sorted(measured.b_ends_voxel.tolist()) == [[2, 2.5], [2, 3.5]]
     np.testing.assert_allclose(np.sort(measured.a_ends_mm, axis=0), [[0.75, 1.2], [1.25, 1.2]])
     assert measured.abc2_ml == pytest.approx(0.5 * 0.4 * 5 / 2000)
+    assert measured.abc3_ml == pytest.approx(0.5 * 0.4 * 5 / 3000)
+    assert measured.abc2_width_ml == pytest.approx(0.5 * 0.4 * 5 / 2000)
+    assert measured.two_thirds_sh_ml == pytest.approx(2 / 3 * (0.5 * 0.4) * 5 / 1000)
     assert measured.index_slice == 1
 
 
@@ -305,6 +312,19 @@ def test_components_below_a_tenth_of_a_ml_are_filtered():
     assert names == ["whole mask", "component sum", "without components < 0.1 ml"]
     assert [row["n_components"] for row in variants.rows()] == [2, 2, 1]
     assert variants.largest_component_ml == pytest.approx(alone.volume_ml)
+
+
+def test_components_stand_by_size_and_a_tenth_of_a_ml_is_no_speck():
+    # Voxels of 1 mm3: parts of 99, 400 and 100 voxels in the order in which they are found.
+    mask = np.zeros((40, 12, 6), dtype=bool)
+    mask[0:10, 0:10, 0] = True
+    mask[0, 0, 0] = False
+    mask[14:24, 0:10, 1:5] = True
+    mask[28:38, 0:10, 5] = True
+    variants = abc2_variants(mask, (1.0, 1.0), np.arange(6.0))
+    assert [part.volume_ml for part in variants.components] == pytest.approx([0.4, 0.1, 0.099])
+    assert [row["n_components"] for row in variants.rows()] == [3, 3, 2]
+    assert variants.filtered.volume_ml == pytest.approx(0.5)
 
 
 def test_mask_of_specks_alone_filters_to_nothing():

@@ -92,6 +92,9 @@ def test_equal_differences_have_no_width():
     assert found.sd == 0
     assert found.loa_lower == found.loa_upper == found.bias
     assert found.loa_lower_ci == (found.bias, found.bias)
+    rounded = bland_altman([1.1, 5.1, 100.1], [1, 5, 100])  # 0.1 but for the last bits
+    assert rounded.sd == 0
+    assert rounded.loa_upper == rounded.bias == pytest.approx(0.1)
 
 
 def test_ratio_on_paper():
@@ -100,6 +103,21 @@ def test_ratio_on_paper():
     assert found.sd == pytest.approx(np.log(2) * np.std([1, 3, 1, 2], ddof=1))
     assert found.undefined_ids == ("zero",)
     assert found.n == 4
+    by_zero = bland_altman_ratio([2, 8, 4, 4, 3], [1, 1, 2, 1, 0], ids=["a", "b", "c", "d", "by zero"])
+    assert (by_zero.n, by_zero.bias, by_zero.undefined_ids) == (4, found.bias, ("by zero",))
+
+
+def test_ratio_and_percent_have_the_limits_of_what_they_are_made_of():
+    """By section 3.1 of Bland & Altman 1999: limits of the logarithms, and of the percentages, as of any difference."""
+    x, y = np.array([12.0, 30, 7, 55, 21]), np.array([10.0, 33, 6, 50, 24])
+    names = ("bias_ci", "loa_lower_ci", "loa_upper_ci", "loa_lower_ci_approximate", "loa_upper_ci_approximate")
+    logs, ratio = bland_altman(np.log(x), np.log(y)), bland_altman_ratio(x, y)
+    shares, percent = bland_altman(200 * (x - y) / (x + y), np.zeros(5)), bland_altman_percent(x, y)
+    assert (ratio.loa_lower, ratio.loa_upper) == pytest.approx((np.exp(logs.loa_lower), np.exp(logs.loa_upper)))
+    assert (percent.loa_lower, percent.loa_upper) == pytest.approx((shares.loa_lower, shares.loa_upper))
+    for name in names:
+        assert getattr(ratio, name) == pytest.approx(np.exp(getattr(logs, name)))
+        assert getattr(percent, name) == pytest.approx(getattr(shares, name))
 
 
 def test_percent_on_paper():

@@ -51,7 +51,7 @@ def test_a_patient_with_one_case_each_changes_nothing(once):
 def test_doubled_cases_change_no_limit_and_no_interval(once, twice):
     wide = bland_altman(twice["net"], twice["reference_ml"], patients=twice["patient_id"])
     known = bland_altman(once["net"], once["reference_ml"])
-    for name in ("bias", "sd", "loa_lower", "bias_ci", "loa_lower_ci", "loa_upper_ci"):
+    for name in ("bias", "sd", "loa_lower", "loa_upper", "bias_ci", "loa_lower_ci", "loa_upper_ci"):
         assert getattr(wide, name) == pytest.approx(getattr(known, name))
     blind = bland_altman(twice["net"], twice["reference_ml"])
     assert np.ptp(blind.bias_ci) < 0.75 * np.ptp(known.bias_ci)

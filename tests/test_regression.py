@@ -32,6 +32,7 @@ def test_passing_bablok_mcr_td20_anticorrelated(shared_data):
 def test_deming_mcr_td15(shared_data):
     table = pd.read_csv(shared_data / "agreement" / "mcr_td15.csv")
     found = deming(table.y, table.x)
+    assert (found.name, found.n) == ("Deming", len(table))
     assert found.slope == pytest.approx(0.998922574, abs=1e-9)
     assert found.slope_ci == pytest.approx((0.904225547, 1.093619601), abs=1e-6)
     assert found.intercept == pytest.approx(-0.505729735, abs=1e-9)
@@ -102,6 +103,9 @@ def test_an_end_that_is_infinite_has_an_infinite_intercept():
     steep = passing_bablok([0.0, 9, 1, 8, 2, 7], [1.0, 1, 1, 1, 1, 2])
     assert np.isinf(steep.slope_ci[1])
     assert steep.intercept_ci[0] == -np.inf
+    below = passing_bablok([0.0, 9, 1, 8, 2, 7], [-2.0, -2, -2, -2, -2, -1])  # references below 0: at plus infinity
+    assert np.isinf(below.slope_ci[1])
+    assert below.intercept_ci[1] == np.inf
 
 
 @pytest.mark.parametrize(("n", "known"), [(3, False), (4, False), (5, True)])
@@ -111,3 +115,21 @@ def test_ranks_of_too_few_cases_do_not_reach_95_percent(n, known):
     found = passing_bablok(x + np.array([0.1, -0.2, 0.3, 0.0, 0.2])[:n], x)
     assert np.isfinite(found.slope_ci).all() == known
     assert np.isfinite(found.intercept_ci).all() == known
+
+
+def test_slopes_of_minus_one_are_left_out():
+    """Of 0.5, 1, 1.25, 2, 2 and -1 the median without the last is 1.25 (Passing & Bablok 1983)."""
+    assert passing_bablok([0.0, 2, 1, 5], [0.0, 1, 2, 4]).slope == 1.25
+
+
+@pytest.mark.parametrize(("n", "rank"), [(8, 7), (11, 15)])
+def test_ranks_of_the_interval_are_those_of_kendalls_test(n, rank):
+    """Kendall's S has the variance n (n - 1) (2 n + 5) / 18: of 8 cases 1.96 SD are 15.84, of 11 cases 25.18.
+
+    Among 28 slopes that leaves the 7th from either end, (28 - 15.84) / 2 = 6.08; among 55 the 15th, at 14.91.
+    """
+    rng = np.random.default_rng(0)
+    x = np.arange(1.0, n + 1)
+    y = 3 * x + rng.normal(0, 0.4, n)
+    slopes = sorted((y[j] - y[i]) / (x[j] - x[i]) for i in range(n) for j in range(i + 1, n))
+    assert passing_bablok(y, x).slope_ci == pytest.approx((slopes[rank - 1], slopes[-rank]))

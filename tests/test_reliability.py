@@ -35,12 +35,16 @@ def test_intervals_equal_pingouin():
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        expected = pingouin.intraclass_corr(long, targets="target", raters="rater", ratings="score")
+        shown = pingouin.options["round.column.CI95"]
+        pingouin.options["round.column.CI95"] = 12  # it prints two decimals
+        try:
+            expected = pingouin.intraclass_corr(long, targets="target", raters="rater", ratings="score")
+        finally:
+            pingouin.options["round.column.CI95"] = shown
     interval = next(name for name in expected.columns if str(name).startswith("CI95"))
     found = intraclass(scores)
     assert found["icc"].to_numpy() == pytest.approx(expected["ICC"].to_numpy(), abs=1e-10)
-    # pingouin prints its intervals with two decimals.
-    assert found[["ci_low", "ci_high"]].to_numpy() == pytest.approx(np.vstack(expected[interval]), abs=5.1e-3)
+    assert found[["ci_low", "ci_high"]].to_numpy() == pytest.approx(np.vstack(expected[interval]), abs=1e-10)
 
 
 def test_concordance_on_paper():
@@ -49,6 +53,36 @@ def test_concordance_on_paper():
     assert found.ccc == pytest.approx(2 * (2 / 3) / (2 / 3 + 2 / 3 + 1))
     assert found.pearson_r == pytest.approx(1)
     assert found.bias_correction == pytest.approx(4 / 7)
+
+
+def test_concordance_interval_on_paper():
+    """Equal means and spreads: concordance is r = 0.8, whose Fisher z has the standard error 1 / sqrt(n - 2)."""
+    found = concordance([1, 2, 3, 4, 5], [2, 1, 3, 5, 4])
+    assert found.ccc == pytest.approx(0.8)
+    assert found.ccc_ci == pytest.approx(tuple(np.tanh(np.arctanh(0.8) + np.array([-1, 1]) * 1.959964 / np.sqrt(3))))
+
+
+def test_concordance_interval_follows_from_normal_moments():
+    """Lin's variance is the delta method's: n times that of moments of normal pairs, by slopes taken numerically."""
+    x, y = np.random.default_rng(9).gamma(2, 10, (2, 25))
+    y = 0.6 * x + 0.3 * y + 4
+
+    def z(moments):
+        mx, my, sxx, syy, sxy = moments
+        return np.arctanh(2 * sxy / (sxx + syy + (mx - my) ** 2))
+
+    cov = np.cov(x, y, ddof=0)
+    at = np.array([x.mean(), y.mean(), cov[0, 0], cov[1, 1], cov[0, 1]])
+    steps = 1e-5 * np.abs(at) * np.eye(5)
+    slope = np.array([(z(at + step) - z(at - step)) / (2 * step.sum()) for step in steps])
+    spread, ends = np.zeros((5, 5)), [(0, 0), (1, 1), (0, 1)]
+    spread[:2, :2] = cov
+    for row, (i, j) in enumerate(ends):
+        for column, (k, l) in enumerate(ends):
+            spread[2 + row, 2 + column] = cov[i, k] * cov[j, l] + cov[i, l] * cov[j, k]
+    half = 1.959964 * np.sqrt(slope @ spread @ slope / (25 - 2))
+    found = concordance(x, y)
+    assert found.ccc_ci == pytest.approx(tuple(np.tanh(np.arctanh(found.ccc) + np.array([-half, half]))), abs=1e-6)
 
 
 def test_concordance_interval_covers():
@@ -71,6 +105,11 @@ def test_stated_results_without_variance():
     assert constant.ccc == 0
     assert np.isnan(constant.ccc_ci).all()
     assert np.isnan(concordance([2, 2, 2], [2, 2, 2]).ccc)
+    opposite = concordance([1, 2, 3], [3, 2, 1])
+    assert (opposite.ccc, opposite.ccc_ci, opposite.bias_correction) == (-1, (-1, -1), 1)
+    apart = concordance([1, 2, 1, 2], [1, 1, 2, 2])  # r = 0
+    assert (apart.ccc, apart.pearson_r) == (0, 0)
+    assert np.isnan([*apart.ccc_ci, apart.bias_correction]).all()
 
 
 def test_negative_concordance():

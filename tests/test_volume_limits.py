@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 
 from ich.pairs import NotDefined
 from ich.volume_limits import regression_limits
@@ -16,6 +17,31 @@ def test_regression_limits_recover_a_known_line():
     assert (found.c0, found.c1) == pytest.approx((0, 0.1), abs=1e-12)
     limits = found.at([50.0]).iloc[0]
     assert limits.loa_upper - limits.bias == pytest.approx(1.96 * np.sqrt(np.pi / 2) * 5)
+
+
+def test_slope_of_the_spread_is_that_of_statsmodels():
+    random = np.random.default_rng(5)
+    volume = random.uniform(2, 80, 14)
+    other = volume * random.normal(1.05, 0.1, 14)
+    found = regression_limits(other, volume, confidence=0.9)
+    design = sm.add_constant((other + volume) / 2)
+    line = sm.OLS(other - volume, design).fit()
+    spread = sm.OLS(np.abs(line.resid), design).fit()
+    assert (found.b0, found.b1) == pytest.approx(tuple(line.params))
+    assert (found.c0, found.c1) == pytest.approx(tuple(spread.params))
+    assert found.c1_ci == pytest.approx(tuple(spread.conf_int(alpha=0.1)[1]))
+    assert found.c1_p == pytest.approx(spread.pvalues[1])
+    assert found.residual_sd == pytest.approx(np.sqrt(line.mse_resid))
+    assert found.seen == pytest.approx((design[:, 1].min(), design[:, 1].max()))
+
+
+def test_a_spread_below_zero_counts_as_none():
+    """|residual| = 10 - 0.1 A falls to zero at 100 ml."""
+    mean = np.repeat(np.arange(10.0, 91.0, 10.0), 2)
+    difference = np.tile([1.0, -1.0], 9) * (10 - 0.1 * mean)
+    limits = regression_limits(mean + difference / 2, mean - difference / 2).at([50.0, 150.0])
+    assert limits["loa_upper"].tolist() == pytest.approx([1.96 * np.sqrt(np.pi / 2) * 5, 0], abs=1e-9)
+    assert limits["loa_lower"].tolist() == pytest.approx([-1.96 * np.sqrt(np.pi / 2) * 5, 0], abs=1e-9)
 
 
 def test_regression_limits_of_equal_volumes():
@@ -44,6 +70,7 @@ def test_scans_that_repeat_a_patient_tell_no_more():
     other = volume + random.normal(0, 0.1, 30) * volume
     once = regression_limits(other, volume)
     twice = regression_limits(np.tile(other, 2), np.tile(volume, 2), patients=np.tile(np.arange(30), 2))
+    assert [(found.n, found.n_patients) for found in (once, twice)] == [(30, 30), (60, 30)]
     assert (twice.b1, twice.c1) == pytest.approx((once.b1, once.c1))
     assert twice.b1_ci == pytest.approx(once.b1_ci)
     limits = [found.at([5, 30]).to_numpy() for found in (once, twice)]
