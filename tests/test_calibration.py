@@ -1,5 +1,7 @@
 """Temperatures, reliability and conformal intervals against what they must be by construction."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +46,52 @@ def test_scans_of_one_patient_share_its_weight():
     assert calibration.volume_calibration(error, error * 0, np.full(6, 0.5), 0.85, patients)["factor"] is None
     with pytest.raises(ValueError, match="got 2 for 6 scans"):
         calibration.volume_calibration(error, error * 0, error, patients=["a", "b"])
+
+
+def test_weights_that_add_up_to_the_level_but_for_rounding_reach_it():
+    # One patient with six scans: six sixths, which numbers add up to a little less than 1, of 1/2.
+    error = np.arange(1.0, 7.0)
+    assert calibration.volume_calibration(error, error * 0, np.full(6, 0.5), 0.5, ["a"] * 6)["factor"] == 6.0
+
+
+def test_what_calibration_found_is_undone_where_it_chooses():
+    found = replace(SETTINGS, temperature=2.0, smallest_ml=0.1)
+    assert calibration.uncalibrated(found) == SETTINGS
+    ruled = replace(found, certain_ml=1.0)  # the smallest volume was given, not chosen
+    assert calibration.uncalibrated(ruled) == replace(ruled, temperature=1.0)
+
+
+class Bright(torch.nn.Module):
+    """Blood is where the brain window shows more than 50 HU: a logit of +-4."""
+
+    def forward(self, image):
+        logit = torch.where(image[:, :1] * 120 - 20 > 50, 4.0, -4.0)
+        return torch.cat([torch.zeros_like(logit), logit, torch.full_like(logit, -30.0).expand(-1, 2, -1, -1)], 1)
+
+
+def bright_slices(n):
+    """Lesions of 25 pixels of 0.08 ml in each of n cases of a slice; the network finds two stray pixels beside them."""
+    labels = torch.zeros((n, 16, 16), dtype=torch.uint8)
+    labels[:, 4:9, 4:9] = 1
+    hu = torch.where(labels > 0, 65, 35).to(torch.int16)
+    hu[:, 13, 1:3] = 65
+    return Slices(
+        hu, labels, model.neighbor_index(n, 0)[:, [0]], torch.arange(n), torch.full((n,), 0.08),
+        tuple(f"c{number}" for number in range(n)), labels.device,
+    )  # fmt: skip
+
+
+def test_calibration_reads_every_slice_and_measures_what_is_marked():
+    """40 slices are more than fit at once; specks of 0.16 ml are not marked, so volumes are right, else 0.16 ml off."""
+    plain = replace(SETTINGS, neighbors=0)
+    settings, found = calibration.calibrate(Bright(), bright_slices(40), plain, level=0.5)
+    # Right in 254 of 256 pixels of a slice, so the likeliest logit is log(254 / 2).
+    assert settings.temperature == pytest.approx(4 / np.log(127), abs=2e-3)
+    assert (found["n"], settings.smallest_ml, found["factor"]) == (40, 0.2, pytest.approx(0, abs=1e-6))
+    ruled, marked = calibration.calibrate(Bright(), bright_slices(40), replace(plain, certain_ml=1e-9), level=0.5)
+    assert ruled.smallest_ml == 0
+    unsure = 0.08 * 256 * (127 / 128) * (1 / 128)
+    assert marked["factor"] == pytest.approx(0.16 / (unsure + 0.5), rel=0.01)
 
 
 def test_intervals_hold_for_new_patients_where_some_are_scanned_often():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest, bootstrap, ttest_1samp
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
@@ -16,7 +16,9 @@ from ich.comparison import (
     hodges_lehmann,
     holm,
     interval_coverage,
+    mean_test,
     paired_absolute_errors,
+    percent_equivalence,
     volume_group,
     wilson,
     within_margins,
@@ -167,6 +169,22 @@ def test_equivalence_without_spread():
     assert not equivalence([5, 5, 5], 5).equivalent
     with pytest.raises(ValueError, match="margin"):
         equivalence([1, 2, 3], -5)
+    with pytest.raises(ValueError, match="got 2, 0 missing, wanted at least 3"):
+        equivalence([1, 2], 5)
+
+
+def test_the_mean_is_tested_as_scipy_does():
+    values = np.array([0.4, -1.1, 2.3, 0.9, 3.1])
+    assert mean_test(values) == pytest.approx(ttest_1samp(values, 0).pvalue)
+    assert np.isnan([mean_test(np.array([1.0])), mean_test(np.full(3, 2.0))]).all()
+
+
+def test_percent_is_of_positive_references():
+    """10, 20 and -15 % of 10, 20 and 40 ml; the case without blood has no percentage."""
+    found = percent_equivalence(pair([11, 24, 34, 2], [10, 20, 40, 0]), 20)
+    assert (found.n, found.mean) == (3, pytest.approx(5))
+    assert found.p == pytest.approx(DescrStatsW([10, 20, -15]).ttost_mean(-20, 20)[0])
+    assert percent_equivalence(pair([11, 24, 3], [10, 20, 0]), 20) is None
 
 
 @given(st.integers(1, 200), st.data())

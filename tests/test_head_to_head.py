@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import bootstrap, ttest_rel
 
 from ich.comparison import holm
 from ich.head_to_head import compare_methods
@@ -28,6 +28,16 @@ def test_each_measure_has_its_second_source(volumes):
     spread = found.loc["SD of the errors, ml"]
     assert spread["contrast"] == pytest.approx((volumes.a - volumes.r).std() / (volumes.b - volumes.r).std())
     assert spread["contrast_ci_low"] < spread["contrast"] < spread["contrast_ci_high"] < 1
+    errors = (volumes.a - volumes.r).to_numpy(), (volumes.b - volumes.r).to_numpy()
+
+    def log_ratio(x, y, axis):
+        return np.log(x.std(axis, ddof=1) / y.std(axis, ddof=1))
+
+    ends = bootstrap(errors, log_ratio, paired=True, n_resamples=2000, method="BCa", rng=0).confidence_interval
+    assert (spread["contrast_ci_low"], spread["contrast_ci_high"]) == pytest.approx(
+        (np.exp(ends.low), np.exp(ends.high))
+    )
+    assert found["test"].tolist()[3:] == ["McNemar, exact", "BCa bootstrap"]
     agreement = found.loc["concordance (CCC)"]
     assert agreement["first"] == pytest.approx(concordance(volumes.a, volumes.r).ccc)
     assert agreement["contrast_ci_low"] > 0
@@ -63,6 +73,8 @@ def test_mcnemar_on_paper():
     found = compare_methods(table, "r", "a", "b", n_resamples=50).set_index("measure").loc["within 5 ml"]
     assert (found["first"], found["second"]) == (1, 0.4)
     assert found["p"] == pytest.approx(2 / 64)
+    turned = compare_methods(table, "r", "b", "a", n_resamples=50).set_index("measure").loc["within 5 ml"]
+    assert (turned["contrast"], turned["p"]) == pytest.approx((-0.6, 2 / 64))
 
 
 def test_swapping_turns_the_contrasts_round(volumes):
@@ -90,3 +102,11 @@ def test_incomplete_cases_are_counted(volumes):
         compare_methods(volumes, "r", "a", "c")
     with pytest.raises(ValueError, match="2 complete cases"):
         compare_methods(volumes.head(2).assign(b=1.0), "r", "a", "b")
+
+
+def test_three_cases_and_errors_of_one_size_are_enough():
+    """b is 1 ml too large each time, so the SD of its errors, and with it the ratio, is none."""
+    table = pd.DataFrame({"r": [10.0, 20, 30], "a": [12.0, 19, 33], "b": [11.0, 21, 31]})
+    found = compare_methods(table, "r", "a", "b", n_resamples=50).set_index("measure")
+    assert found.loc["bias, ml", ["first", "second"]].tolist() == pytest.approx([4 / 3, 1])
+    assert np.isnan(found.loc["SD of the errors, ml", "contrast"])

@@ -72,3 +72,19 @@ def test_mountain_on_paper():
     assert found.difference.tolist() == [1, 2, 3, 5]
     assert found.percentile.tolist() == [12.5, 37.5, 37.5, 12.5]
     assert found.case_id.tolist() == ["1", "2", "0", "3"]
+
+
+def test_a_hundred_patients_scanned_twice_are_too_few_for_outer_ends():
+    """200 pairs would be enough, 100 patients are not: 0.975 to the power of 100 is 0.08."""
+    values = np.random.default_rng(7).normal(size=200)
+    found = nonparametric_limits(values, np.zeros(200), patients=np.repeat(np.arange(100), 2))
+    assert np.isnan([found.loa_lower_ci[0], found.loa_upper_ci[1]]).all()
+    assert np.isfinite([found.loa_lower_ci[1], found.loa_upper_ci[0], *found.median_ci]).all()
+
+
+def test_the_interval_over_patients_is_that_of_resamples_written_out():
+    random = np.random.default_rng(8)
+    values, patients = random.normal(size=60) + np.repeat(random.normal(size=20), 3), np.repeat(np.arange(20), 3)
+    medians = [np.median(values.reshape(20, 3)[random.integers(0, 20, 20)]) for _ in range(4000)]
+    found = nonparametric_limits(values, np.zeros(60), patients=patients, n_resamples=4000)
+    assert found.median_ci == pytest.approx(tuple(np.quantile(medians, [0.025, 0.975])), abs=0.06)

@@ -36,6 +36,28 @@ def test_lu_2016():
     assert margin_power(n, 0.004, 0.001129, bias=0.001167) >= 0.8 > margin_power(n - 1, 0.004, 0.001129, bias=0.001167)
 
 
+def test_numbers_heed_multiplier_and_confidence():
+    options = {"multiplier": 2.5, "confidence": 0.9}
+    n = cases_for_margin(5, 1.5, bias=0.4, power=0.9, **options)
+    powers = [margin_power(cases, 5, 1.5, bias=0.4, **options) for cases in (n - 1, n)]
+    assert powers[0] < 0.9 <= powers[1]
+    n = cases_for_width(4.0, 6.0, assurance=0.9, **options)
+    widths = [interval_width(cases, assurance=0.9, **options) * 6 for cases in (n - 1, n)]
+    assert widths[1] <= 4.0 < widths[0]
+    row = width_curve([20], **options).iloc[0]
+    assert (row["inner_sd"], row["outer_sd"]) == limit_factors(20, 2.5, 0.9)
+    assert row["expected_width_sd"] == interval_width(20, **options)
+    assert row["width_80_sd"] == interval_width(20, assurance=0.8, **options)
+
+
+def test_power_without_bias_is_what_samples_have():
+    sample = np.random.default_rng(3).normal(size=(50_000, 20))
+    outer = limit_factors(20)[1]
+    mean, sd = sample.mean(axis=1), sample.std(axis=1, ddof=1)
+    shown = np.mean((mean + outer * sd < 3.0) & (mean - outer * sd > -3.0))
+    assert margin_power(20, 3.0, 1.0) == pytest.approx(shown, abs=0.007)
+
+
 def test_scale_does_not_matter():
     assert cases_for_margin(5, 2) == cases_for_margin(50, 20)
     assert cases_for_width(5, 2) == cases_for_width(50, 20)
@@ -55,6 +77,10 @@ def test_impossible_wishes():
         cases_for_width(0.001, 1)
     with pytest.raises(ValueError, match="wanted both positive"):
         cases_for_width(1, 0)
+    with pytest.raises(ValueError, match="wanted both positive"):
+        cases_for_width(0, 1)
+    with pytest.raises(ValueError, match="power below 1"):
+        cases_for_margin(5, 1, power=1)
     with pytest.raises(ValueError, match="probability between 0 and 1"):
         cases_for_width(1, 1, assurance=1)
 
@@ -63,7 +89,10 @@ def test_next_study_says_when_no_number_is_enough():
     panel = {"bias": 0.5, "sd": 1.5, "margin_ml": 5.0}
     found = next_study(panel)
     assert found["cases_for_margin"] == cases_for_margin(5, 1.5, bias=0.5)
-    assert found["cases_for_width"] <= found["cases_for_width_assured"]
+    assert found["cases_for_width"] == cases_for_width(5, 1.5)
+    assert found["cases_for_width_assured"] == cases_for_width(5, 1.5, assurance=0.8)
+    tight = next_study(panel | {"margin_ml": 1.0})
+    assert tight["cases_for_width_assured"] == cases_for_width(1, 1.5, assurance=0.8) > tight["cases_for_width"]
     hopeless = next_study(panel | {"sd": 10.0})
     assert hopeless["cases_for_margin"] is None
     assert "a limit lies at" in hopeless["note"]

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, ttest_1samp
 
-from ich.resampling import bootstrap_mean, mean_by_group, resampled_counts
+from ich.resampling import bca_interval, bootstrap_mean, mean_by_group, resampled_counts, share_interval
 
 
 def test_counts_draw_as_many_as_there_are():
@@ -22,6 +22,48 @@ def test_bca_of_the_mean_is_scipys():
     expected = bootstrap((values,), np.mean, n_resamples=2000, method="BCa", rng=2).confidence_interval
     assert found.mean == pytest.approx(values.mean())
     assert found.mean_ci == pytest.approx((expected.low, expected.high), rel=1e-10)
+
+
+def test_bca_over_patients_is_scipys():
+    """Ten patients with 1 to 5 scans, as pairs of sum and count."""
+    rng = np.random.default_rng(4)
+    scans = np.array([1, 5, 2, 1, 3, 1, 4, 2, 1, 2])
+    patients = np.repeat(np.arange(10), scans)
+    values = rng.gamma(1.0, 10.0, patients.size) + 5 * patients
+    sums = np.bincount(patients, values)
+
+    def mean(total, count, axis):
+        return total.sum(axis) / count.sum(axis)
+
+    options = {"n_resamples": 2000, "method": "BCa", "rng": 2, "paired": True}
+    expected = bootstrap((sums, scans.astype(float)), mean, **options).confidence_interval
+    found = bootstrap_mean(values, patients, seed=2)
+    assert found.mean_ci == pytest.approx((expected.low, expected.high), rel=1e-10)
+
+
+def test_nine_patients_have_a_t_interval_and_ten_a_bootstrap():
+    values = np.random.default_rng(5).gamma(1.0, 10.0, size=10)
+    of_nine = ttest_1samp(values[:9], 0).confidence_interval()
+    assert bootstrap_mean(values[:9]).mean_ci == pytest.approx((of_nine.low, of_nine.high))
+    of_ten = bootstrap((values,), np.mean, n_resamples=2000, method="BCa", rng=0).confidence_interval
+    assert bootstrap_mean(values).mean_ci == pytest.approx((of_ten.low, of_ten.high))
+
+
+def test_resamples_all_on_one_side_have_an_interval():
+    resampled, left = np.linspace(0, 1, 50)[:, None], np.array([[0.4], [0.6], [0.5]])
+    for estimate, nearest in ((1.5, 1.0), (-0.5, 0.0)):
+        ends = bca_interval([estimate], resampled, left)[0]
+        assert np.isfinite(ends).all()
+        assert abs(ends - nearest).max() < 0.1
+
+
+def test_scans_that_do_not_resemble_each_other_count_nearly_all():
+    """Ten patients with four scans, half of each inside but for two: no variance is between patients.
+
+    By hand: 39 independent scans, t of 9 degrees of freedom 2.2622, so 0.5 -+ 2.2622 sqrt(39 / 4 + 1.2793) / 44.117.
+    """
+    inside = [1, 1, 0, 0] * 8 + [1, 1, 1, 0] + [1, 0, 0, 0]
+    assert share_interval(inside, np.repeat(np.arange(10), 4)) == pytest.approx((0.3297, 0.6703), abs=1e-4)
 
 
 def test_several_scans_of_a_patient_count_as_one_draw():

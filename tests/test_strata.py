@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.weightstats import DescrStatsW
 
 from ich import tables
 from ich.bland_altman import bland_altman
@@ -27,6 +28,36 @@ def test_one_row_per_method_and_stratum(volumes):
     row = found.set_index(["method", "stratum"]).loc[("abc2_ml", "site: a")]
     expected = bland_altman(volumes.abc2_ml[:40], volumes.reference_ml[:40])
     assert (row["n"], row["bias"], row["loa_upper_ci_high"]) == (40, expected.bias, expected.loa_upper_ci[1])
+
+
+def test_a_row_on_paper(volumes):
+    """What is counted or averaged by the definition, and both tests against the default margins of 5 ml and 20 %."""
+    volumes["abc2_ml"] -= 1
+    row = agreement_table(volumes, "reference_ml", ["abc2_ml"]).iloc[0]
+    error = (volumes.abc2_ml - volumes.reference_ml).to_numpy()
+    share = 100 * error / volumes.reference_ml.to_numpy()
+    assert row["median_difference"] == pytest.approx(np.median(error))
+    assert row["mean_absolute_error"] == pytest.approx(np.abs(error).mean())
+    assert row["median_absolute_error"] == pytest.approx(np.median(np.abs(error)))
+    percentiles = np.quantile(error, [0.025, 0.975], method="weibull")
+    assert [row["percentile_loa_lower"], row["percentile_loa_upper"]] == pytest.approx(percentiles)
+    assert row["within_5_ml"] == np.mean(np.abs(error) <= 5)
+    assert row["within_20_percent"] == np.mean(np.abs(share) <= 20)
+    assert row["tost_p"] == pytest.approx(DescrStatsW(error).ttost_mean(-5, 5)[0])
+    assert row["tost_percent_p"] == pytest.approx(DescrStatsW(share).ttost_mean(-20, 20)[0])
+    assert row["bias_p"] == pytest.approx(DescrStatsW(error).ttest_mean()[1])
+    assert (row["percent_bias"], row["ratio_n"]) == pytest.approx(
+        (100 * np.mean(error / (error / 2 + volumes.reference_ml)), 60)
+    )
+
+
+def test_limits_along_the_line_are_quoted_where_volumes_were_seen(volumes):
+    row = agreement_table(volumes[volumes["reference_ml"].between(8, 40)], "reference_ml", ["abc2_ml"]).iloc[0]
+    reach = 1.96 * np.sqrt(np.pi / 2) * (row["regression_c0"] + 30 * row["regression_c1"])
+    bias = row["regression_b0"] + 30 * row["slope"]
+    assert [row["loa_lower_at_30_ml"], row["loa_upper_at_30_ml"]] == pytest.approx([bias - reach, bias + reach])
+    assert np.isnan([row["loa_lower_at_5_ml"], row["loa_upper_at_60_ml"], row["loa_upper_at_5_ml_ci_low"]]).all()
+    assert row["loa_upper_at_30_ml_ci_low"] < row["loa_upper_at_30_ml"] < row["loa_upper_at_30_ml_ci_high"]
 
 
 def test_a_small_stratum_has_its_n_and_a_note(volumes):

@@ -41,14 +41,16 @@ def test_kappa_on_paper():
     for weights in ("none", "linear", "quadratic"):
         assert kappa([[20, 5], [10, 15]], weights).kappa == pytest.approx(0.4)
     assert kappa([[3, 0, 0], [0, 4, 0], [0, 0, 5]]).kappa == 1
+    assert kappa([[10, 0, 0], [0, 9, 1], [0, 0, 10]]).kappa_ci[1] == 1
 
 
 def test_kappa_without_variance_or_sense():
     one_class = kappa([[9, 0], [0, 0]])
     assert np.isnan(one_class.kappa)
     assert one_class.observed == 1
-    with pytest.raises(ValueError, match="square table"):
-        kappa([[1, 2, 3], [4, 5, 6]])
+    for table in ([[1, 2, 3], [4, 5, 6]], [[0, 0], [0, 0]], [[2, -1], [1, 2]]):
+        with pytest.raises(ValueError, match="square table"):
+            kappa(table)
     with pytest.raises(ValueError, match="wanted one of none, linear, quadratic"):
         kappa([[1, 2], [3, 4]], "cubic")
 
@@ -74,6 +76,9 @@ def test_reclassification_on_paper():
     found = reclassification(METHOD, REFERENCE)
     assert (found["n"], found["gained"], found["lost"]) == (7, 1, 1)
     assert found["share"] == pytest.approx(2 / 7)
+    # 30 ml is a point already: 35 for 30 changes nothing. Three points are lost, one is gained.
+    found = reclassification([35, 30, 12, 29, 28, 33, 5], [30, 35, 30, 40, 31, 29, 6])
+    assert (found["gained"], found["lost"], found["share"]) == (1, 3, pytest.approx(4 / 7))
 
 
 def test_expansion_rule():
@@ -95,6 +100,8 @@ def test_false_expansion_on_paper():
     found = false_expansion([20, 20, 30], [20, 20, 20])
     assert (found.replaced, found.replaced_share) == (1, pytest.approx(1 / 3))
     assert found.repeated_share == pytest.approx(2 / 6)
+    with_none = false_expansion([20, 20, 30, 3], [20, 20, 20, 0])  # no relative error where there was nothing
+    assert (with_none.replaced_share, with_none.repeated_share) == pytest.approx((1 / 4, 2 / 6))
     perfect = false_expansion([10, 20, 40, 80], [10, 20, 40, 80])
     assert (perfect.replaced, perfect.repeated_share) == (0, 0)
     assert np.isnan(perfect.repeated_share_ci).all()  # no resample of cases that never err differs
@@ -128,3 +135,20 @@ def test_shares_heed_that_scans_of_one_patient_resemble_each_other():
     )
     for name in ("replaced_share_ci", "repeated_share_ci"):
         assert np.ptp(getattr(together, name)) > 1.2 * np.ptp(getattr(apart, name))
+
+
+def test_the_interval_of_repeated_measurement_is_that_of_resamples_written_out():
+    random = np.random.default_rng(6)
+    truth = random.uniform(5, 29, 14)
+    measured = truth * random.lognormal(0, 0.2, 14)
+    hits = np.array(
+        [[expanded(m, t * other) for other in measured / truth] for m, t in zip(measured, truth, strict=True)]
+    )
+    shares = []
+    for _ in range(4000):
+        drawn = random.integers(0, 14, 14)
+        pairs = hits[np.ix_(drawn, drawn)][drawn[:, None] != drawn]
+        shares.append(pairs.mean())
+    found = false_expansion(measured, truth, n_resamples=4000)
+    assert found.repeated_share_ci == pytest.approx(tuple(np.quantile(shares, [0.025, 0.975])), abs=0.03)
+    assert 0.05 < found.repeated_share_ci[0] < found.repeated_share < found.repeated_share_ci[1]
