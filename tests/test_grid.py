@@ -29,8 +29,9 @@ def test_mixed_slices_weigh_half_the_way_to_both_neighbors():
 
 def test_one_slice_weighs_its_thickness_or_nothing_at_all():
     assert slice_weights_mm([3.0], thickness_mm=5).tolist() == [5]
-    with pytest.raises(ScanError, match="thickness_mm is needed"):
-        slice_weights_mm([3.0])
+    for unknown in (None, 0, float("nan")):
+        with pytest.raises(ScanError, match="thickness_mm is needed"):
+            slice_weights_mm([3.0], unknown)
 
 
 def test_one_slice_of_unknown_thickness_has_no_volume():
@@ -62,6 +63,9 @@ def test_spacing_is_the_median_and_uniformity_allows_rounding():
     assert grid([0, 4, 8, 15]).slice_spacing_mm == 4
     assert not grid([0, 4, 8, 15]).uniform
     assert grid([0, 4.22, 8.43, 12.65]).uniform
+    assert grid([0, 5]).uniform
+    assert grid([0], header_slice_spacing_mm=5).uniform
+    assert grid([0], header_slice_spacing_mm=5).slice_spacing_mm == 5
 
 
 @pytest.mark.parametrize(
@@ -95,6 +99,11 @@ def test_slice_axis_of_a_cube_is_the_one_along_the_patient():
     assert axes == (2, 0, 1)
 
 
+def test_slice_axis_that_is_given_counts():
+    assert orient(np.diag([-0.5, -0.5, 5.0, 1.0]), (20, 30, 40), slice_axis=0)[0][2] == 0
+    assert orient(np.diag([-0.5, -0.5, 5.0, 1.0]), (20, 30, 40), slice_axis=1)[0][2] == 1
+
+
 def test_tilt_is_positive_where_the_front_turns_to_the_head():
     normal = np.array([0.0, -np.sin(np.radians(18.5)), np.cos(np.radians(18.5))])
     assert tilt_between(normal, np.array([0.0, 0.0, 1.0])) == pytest.approx(18.5)
@@ -114,6 +123,20 @@ def test_same_grid_passes_and_a_difference_names_case_and_both_sides():
     moved[1, 3] += 2.5
     with pytest.raises(ScanError, match=r"case 017: affines differ by up to 2\.50 mm.*scan .*mask "):
         check_same_grid("017", one, grid([0, 5, 10], affine=moved))
+
+
+@pytest.mark.parametrize(("axis", "last"), [(0, 9), (1, 11), (2, 2)])
+def test_grids_are_compared_in_their_far_corners(axis, last):
+    """Voxels of (10, 12, 3) that are 0.1 mm larger on one side: 0.1 mm for each from the first to the last."""
+    one = grid([0, 5, 10])
+    larger = one.affine.copy()
+    larger[axis, axis] += 0.1
+    other = larger.copy()
+    other[axis, 3] -= 0.1 * last  # the last voxels lie together, the first apart
+    for affine in (larger, other):
+        with pytest.raises(ScanError, match=rf"differ by up to {last / 10:.2f} mm"):
+            check_same_grid("017", one, grid([0, 5, 10], affine=affine))
+    check_same_grid("017", one, grid([0, 5, 10], affine=larger), tolerance_mm=last / 10 + 0.01)
 
 
 @pytest.mark.parametrize(("step", "own"), [(5.0, True), (5.002, True), (5.1, False)])

@@ -17,7 +17,9 @@ def test_expansion_is_over_a_third_or_over_6_ml(earlier, later, expansion):
 
 def test_change_in_ml_and_percent():
     found = growth(20, 25, HALVES_ML)
-    assert (found.change_ml, found.change_percent) == (5, 25)
+    assert (found.earlier_ml, found.later_ml, found.change_ml, found.change_percent) == (20, 25, 5, 25)
+    shrunk = growth(25, 20, HALVES_ML)
+    assert (shrunk.change_ml, shrunk.change_percent, shrunk.by_error) == (-5, -20, found.by_error)
     assert growth(0, 5, HALVES_ML).change_percent is None
 
 
@@ -26,6 +28,8 @@ def test_error_alone_explains_a_change_as_often_as_the_normal_distribution_says(
     error = 5 / stats.norm.ppf(0.95)
     change = stats.norm.ppf(0.975) * error
     assert growth(20 - change / 2, 20 + change / 2, HALVES_ML).by_error == pytest.approx(0.05)
+    assert growth(20 + change / 2, 20 - change / 2, HALVES_ML).by_error == pytest.approx(0.05)  # up or down
+    assert growth(2, 2 + change / 10, (0.3, 0.4)).by_error == pytest.approx(0.05)
     assert growth(20, 20, HALVES_ML).by_error == 1
     assert growth(20, 30).by_error is None
 

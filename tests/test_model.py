@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,6 +141,27 @@ def test_prediction_is_on_the_native_grid():
     assert np.array_equal(asked.labels, result.labels)
     assert asked.probability[result.labels > 0] == pytest.approx(p, abs=2e-3)
     assert not asked.probability[result.labels == 0].any()
+
+
+def test_blood_below_the_smallest_volume_is_not_marked_and_air_is_looked_at_all_the_same():
+    from ich.predict import predict
+
+    network = model.build_network(SETTINGS).eval()
+    with torch.no_grad():  # a network that calls everything parenchymal
+        for parameter in network.parameters():
+            parameter.zero_()
+        last = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)][-1]
+        last.bias[1] = 1.0
+    hu, grid = head((256, 240, 3))
+    all_ml = predict(network, SETTINGS, Scan(grid, hu, "nifti")).volume_ml
+    for smallest_ml, kept_ml in ((0.99 * all_ml, all_ml), (1.01 * all_ml, 0)):
+        found = predict(network, replace(SETTINGS, smallest_ml=smallest_ml), Scan(grid, hu, "nifti"))
+        assert (found.volume_ml, found.volume_by_label_ml[1]) == pytest.approx((kept_ml, kept_ml))
+    air = predict(network, SETTINGS, Scan(grid, np.full_like(hu, -1000), "nifti"))
+    assert air.labels.any(axis=(0, 1)).all()
+    half = hu.copy()
+    half[:, :, 2] = -1000  # where some slices show a head the others are not looked at
+    assert predict(network, SETTINGS, Scan(grid, half, "nifti")).labels.any(axis=(0, 1)).tolist() == [True, True, False]
 
 
 def test_weights_without_settings_are_refused(tmp_path):

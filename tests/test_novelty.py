@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import mahalanobis
+from sklearn.covariance import ledoit_wolf
 
 from ich import model, novelty
 from ich.training_slices import Slices
@@ -65,19 +67,36 @@ def test_distance_is_that_of_mahalanobis():
     assert known.distance(np.array([3.0, -2.0])) == pytest.approx(1.0)
 
 
+def test_what_is_known_is_mean_spread_and_ledoit_wolf_covariance(familiar, network):
+    known, held = (novelty.embeddings(network, split(n, seed), SETTINGS, 99) for n, seed in ((40, 1), (20, 2)))
+    assert familiar.mean == pytest.approx(known.mean(0))
+    assert familiar.sd == pytest.approx(known.std(0), abs=2e-3)
+    covariance, _ = ledoit_wolf((known - known.mean(0)) / familiar.sd, assume_centered=True)
+    inverse = np.linalg.inv(covariance * np.outer(familiar.sd, familiar.sd))
+    far = [mahalanobis(each, known.mean(0), inverse) for each in held]
+    assert familiar.limit == pytest.approx(max(far) / np.sqrt(known.shape[1]), rel=1e-3)
+
+
+def test_cases_that_are_one_or_all_alike_tell_nothing(network):
+    assert novelty.fit(network, split(1, 1), split(3, 2), SETTINGS) is None
+    assert novelty.fit(network, split(2, 1), split(3, 2), SETTINGS).n_training == 2
+    alike = split(2, 1, lambda hu: hu * 0 + 30)
+    assert novelty.fit(network, alike, alike, SETTINGS) is None
+
+
 def test_slices_without_a_head_do_not_count():
     hu = torch.full((3, 32, 32), -1000.0)
-    hu[1, 8:24, 8:24] = 30
+    hu[2, 8:24, 8:24] = 30
     features = torch.tensor([[1.0], [5.0], [9.0]])
-    assert novelty.scan_embedding(features, hu, SETTINGS).tolist() == [5.0]
+    assert novelty.scan_embedding(features, hu, SETTINGS).tolist() == [9.0]
     assert novelty.scan_embedding(features, hu * 0 - 1000, SETTINGS).tolist() == [5.0], "no head at all: the mean"
 
 
 def test_what_is_known_is_kept_with_the_weights(familiar, tmp_path):
     digest = novelty.save(familiar, tmp_path)
     again = novelty.load(tmp_path, digest)
-    assert again.limit == familiar.limit
-    assert np.array_equal(again.precision, familiar.precision)
+    for name in ("mean", "sd", "precision", "limit", "n_training", "n_validation"):
+        assert np.array_equal(getattr(again, name), getattr(familiar, name))
     assert novelty.load(tmp_path, None) is None
     with pytest.raises(ValueError, match="SHA-256 differs"):
         novelty.load(tmp_path, "0" * 64)

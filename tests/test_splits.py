@@ -66,6 +66,11 @@ def test_dates_put_the_earliest_patients_into_training():
     assert latest["train"] <= earliest["validation"]
     assert latest["validation"] <= earliest["test"]
     assert (found["split"] == "test").mean() == pytest.approx(162 / 1223, abs=0.01)
+    one = cases.assign(scan_date=cases["scan_date"].where(cases["case_id"] != "0007"))
+    with pytest.raises(ValueError, match=r"case 0007 has no scan_date \(1 cases lack one\)"):
+        splits.assign(one, SHARES, seed=1, rule="date")
+    with pytest.raises(ValueError, match=r"case 0000 has no scan_date \(300 cases lack one\)"):
+        splits.assign(cases.drop(columns="scan_date"), SHARES, seed=1, rule="date")
     with pytest.raises(ValueError, match=r"case 0000 has no scan_date \(300 cases lack one\)"):
         splits.assign(cases.assign(scan_date=None), SHARES, seed=1, rule="date")
 
@@ -78,8 +83,9 @@ def test_sites_named_are_the_test_split_with_whole_patients():
     # Patients 0 to 29 have a scan at every site and go to the test split whole.
     elsewhere = joined[(joined["split"] == "test") & (joined["site"] != "B")]
     assert set(elsewhere["patient_id"]) == {f"p{n:04d}" for n in range(30)}
-    with pytest.raises(ValueError, match="test sites D: wanted some, not all, of A, B, C"):
-        splits.assign(cases, SHARES, seed=1, rule="site", test_sites=("D",))
+    for sites in (("D",), ("A", "B", "C"), ()):
+        with pytest.raises(ValueError, match=r"test sites .*: wanted some, not all, of A, B, C"):
+            splits.assign(cases, SHARES, seed=1, rule="site", test_sites=sites)
 
 
 def test_folds_test_every_case_once():
@@ -91,8 +97,22 @@ def test_folds_test_every_case_once():
         assert set(found["split"]) == {"train", "validation", "test"}
         tested += list(found.loc[found["split"] == "test", "case_id"])
     assert sorted(tested) == sorted(cases["case_id"])
-    with pytest.raises(ValueError, match="fold 5 of 5"):
-        splits.assign(cases, SHARES, seed=1, rule="folds", folds=5, fold=5)
+    for folds, fold in ((5, 5), (5, -1), (1, 0), (251, 0)):
+        with pytest.raises(ValueError, match=f"fold {fold} of {folds}"):
+            splits.assign(cases, SHARES, seed=1, rule="folds", folds=folds, fold=fold)
+
+
+@pytest.mark.parametrize("shares", [{"train": -1, "test": 2}, {"train": 0, "validation": 0, "test": 0}])
+def test_shares_that_no_split_can_have(shares):
+    with pytest.raises(ValueError, match="wanted positive numbers"):
+        splits.assign(made_up(20), shares, seed=1)
+
+
+def test_a_fold_needs_a_share_for_the_rest():
+    with pytest.raises(ValueError, match="shares of train and validation are zero"):
+        splits.assign(made_up(20), {"train": 0, "validation": 0, "test": 1}, seed=1, rule="folds")
+    found = splits.assign(made_up(20), {"train": 0.5, "validation": 0.1, "test": 0}, seed=1, rule="folds")
+    assert set(found["split"]) == {"train", "validation", "test"}
 
 
 def test_one_image_under_two_patients_cannot_be_trained_on_and_tested():

@@ -87,6 +87,13 @@ def test_perfect_agreement_is_a_row(volumes):
     assert np.isnan(found["bias_p"])
 
 
+def test_two_patients_are_too_few_for_tests(volumes):
+    table = volumes[volumes["reference_ml"] > 5].head(4).assign(patient_id=list("aabb"))
+    row = agreement_table(table, "reference_ml", ["abc2_ml"], patient="patient_id").iloc[0]
+    assert np.isfinite([row["bias"], row["loa_upper"]]).all()
+    assert np.isnan([row["tost_p"], row["tost_percent_p"]]).all()
+
+
 def test_unknown_columns(volumes):
     with pytest.raises(ValueError, match="no column scanner to stratify by"):
         agreement_table(volumes, "reference_ml", ["abc2_ml"], ["scanner"])

@@ -17,6 +17,12 @@ def turned(step_mm, angle_deg, spacing_mm=0.488281, about="x"):
     return affine
 
 
+def turned_head(step_mm, angle_deg, turn_deg):
+    """As `turned` about the left-right axis, of a head that looks aside by `turn_deg`."""
+    c, s = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+    return np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) @ turned(step_mm, angle_deg)
+
+
 @pytest.mark.parametrize(
     ("step_mm", "angle_deg", "distance_mm"),
     [
@@ -45,10 +51,19 @@ def test_table_step_becomes_distance_along_the_normal(step_mm, angle_deg, distan
         turned(5.2147417, 0.5),
         turned(5.2, 12.3),
         turned(5.2147417, 16.5, about="z"),
-        turned(5.2147417, 40.0),
+        turned_head(5.2147417, 16.5, 2.0),
+        turned(5.2147417, 35.5),
         turned(0.488281, 15.0),  # cubes: reformatted
     ],
-    ids=["straight", "half a degree", "angle no gantry takes", "head turned", "steeper than a gantry", "cubes"],
+    ids=[
+        "straight",
+        "half a degree",
+        "angle no gantry takes",
+        "head turned",
+        "tilted and turned",
+        "steeper than a gantry",
+        "cubes",
+    ],
 )
 def test_other_stacks_stay_as_they_are(affine):
     after, tilt, notes = table_step_correction(affine)
@@ -64,6 +79,17 @@ def test_oblique_stack_of_usual_spacing_is_left_alone_and_told():
     assert "6 mm" in notes[0]
     assert "5.706 mm" in notes[0]
     assert "5.1 % too large" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "step_mm", [0.6, 0.625, 0.75, 1, 1.25, 1.5, 2, 2.4, 2.5, 3, 3.75, 4, 4.5, 4.8, 5, 7, 7.5, 8, 10]
+)
+def test_distances_that_protocols_use_are_left_alone(step_mm):
+    affine = turned(step_mm, 18.0)
+    after, tilt, notes = table_step_correction(affine)
+    assert after is affine
+    assert tilt == 0.0
+    assert "5.1 % too large" in notes[0]  # 1 / cos(18 degrees)
 
 
 def test_sheared_affine_is_right_already():

@@ -42,6 +42,7 @@ def test_kappa_on_paper():
         assert kappa([[20, 5], [10, 15]], weights).kappa == pytest.approx(0.4)
     assert kappa([[3, 0, 0], [0, 4, 0], [0, 0, 5]]).kappa == 1
     assert kappa([[10, 0, 0], [0, 9, 1], [0, 0, 10]]).kappa_ci[1] == 1
+    assert kappa([[0, 5], [4, 1]]).kappa_ci[0] == -1
 
 
 def test_kappa_without_variance_or_sense():
