@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -162,6 +163,47 @@ def test_blood_below_the_smallest_volume_is_not_marked_and_air_is_looked_at_all_
     half = hu.copy()
     half[:, :, 2] = -1000  # where some slices show a head the others are not looked at
     assert predict(network, SETTINGS, Scan(grid, half, "nifti")).labels.any(axis=(0, 1)).tolist() == [True, True, False]
+
+
+def test_predicted_cases_have_the_volumes_and_masks_of_their_scans(tmp_path):
+    from ich import predict
+    from ich.calibration import count_bins
+    from ich.nifti import read_mask, write_mask, write_scan
+
+    torch.manual_seed(1)
+    network = model.build_network(SETTINGS).eval()
+    model.save_weights(network, SETTINGS, tmp_path / "model", volume_calibration={})
+    hu, grid = head((128, 120, 3), (1.8, 1.8), (64, 60))
+    reference = (hu > 0).astype(np.uint8)
+    write_scan(tmp_path / "scan.nii.gz", hu, grid)
+    write_mask(tmp_path / "mask.nii.gz", reference, grid)
+    cases = pd.DataFrame(
+        {"case_id": ["a", "b"], "image": ["scan.nii.gz", "none.nii.gz"], "reference_mask": "mask.nii.gz"}
+    )
+    table, failures, bins = predict.predict_cases(tmp_path / "model", cases, tmp_path, "cpu")
+    expected = predict.predict(network, SETTINGS, Scan(grid, hu, "nifti"), with_probability=True)
+    row = table.iloc[0]
+    assert (row["case_id"], row["prediction"]) == ("a", "predictions/a.nii.gz")
+    assert (row["network_ml"], row["uncertain_ml"]) == pytest.approx(
+        (expected.volume_ml, expected.uncertain_ml), rel=1e-4
+    )
+    assert np.isnan(row["novelty"])
+    assert np.array_equal(read_mask(tmp_path / row["prediction"])[0], expected.labels)
+    assert failures[["case_id", "stage"]].to_numpy().tolist() == [["b", "prediction"]]
+    known = count_bins(expected.probability, reference > 0)
+    assert bins[0]["blood"].tolist() == known["blood"].tolist()
+    assert bins[0]["n"].sum() == np.count_nonzero(expected.probability > 0.01) > 0
+
+
+def test_given_masks_are_matched_by_case(tmp_path):
+    from ich.predict import given_predictions
+
+    (tmp_path / "reader").mkdir()
+    for name in ("a.nii.gz", "c.nii", "other.nii.gz"):
+        (tmp_path / "reader" / name).touch()
+    found, failures = given_predictions(pd.DataFrame({"case_id": ["a", "b", "c"]}), tmp_path / "reader", tmp_path)
+    assert found.to_numpy().tolist() == [["a", "reader/a.nii.gz"], ["c", "reader/c.nii"]]
+    assert failures.to_numpy().tolist() == [["other", "prediction", "prediction without a reference"]]
 
 
 def test_weights_without_settings_are_refused(tmp_path):

@@ -35,6 +35,9 @@ def test_a_sound_case_has_every_column_and_no_flag(healthy):
     assert all(np.isfinite(value) for value in found.row.values())
     assert 1000 < found.row["intracranial_ml"] < 2000
     assert 45 < found.row["mask_hu"] < 90
+    # Dense bone and air of the base are some ten to some hundred ml, and lie in the lower half.
+    assert 10 < found.row["base_lower_ml"] < 500
+    assert found.row["base_upper_ml"] < found.row["base_lower_ml"]
 
 
 def test_the_real_head_has_no_flag(shared_data):
@@ -97,7 +100,9 @@ def test_enhanced_vessels(healthy):
     hu[
         middle[0] - radius : middle[0] + radius, middle[1] - radius : middle[1] + radius, middle[2] - 5 : middle[2] + 5
     ] = 180
-    assert "contrast" in flags(with_hu(scan, hu), labels)
+    found = check_quality(with_hu(scan, hu), labels)
+    assert "contrast" in found.flags
+    assert middle[2] - 5 <= found.slices["contrast"] < middle[2] + 5
 
 
 def test_what_reading_told_but_not_padding(healthy):
@@ -113,7 +118,14 @@ def test_metal(healthy):
     scan, labels = healthy
     hu = scan.hu.copy()
     hu[60:64, 60:64, 10:14] = 3071
-    assert flags(with_hu(scan, hu), np.zeros_like(labels)) == {"metal"}
+    found = check_quality(with_hu(scan, hu), np.zeros_like(labels))
+    assert set(found.flags) == {"metal"}
+    assert 10 <= found.slices["metal"] < 14
+    i, j = scan.grid.spacing_mm
+    ml = 16 * i * j * scan.grid.slice_weights_mm[10:14].sum() / 1000
+    assert found.row["metal_ml"] == pytest.approx(ml)
+    wider = with_hu(replace(scan, grid=replace(scan.grid, spacing_mm=(i, 1.25 * j))), hu)
+    assert check_quality(wider, np.zeros_like(labels)).row["metal_ml"] == pytest.approx(1.25 * ml)
 
 
 def test_a_slice_that_moved_and_stripes(healthy):
@@ -163,6 +175,10 @@ def test_mask_moved_mirrored_outside_and_of_the_wrong_tissue(healthy):
     moved = check_quality(scan, np.roll(labels, 7, axis=0))
     assert "when moved" in moved.flags["mask_shifted"]
     assert moved.row["mask_shift_mm"] == pytest.approx(7 * scan.grid.spacing_mm[0], abs=0.1)
+    near = check_quality(
+        scan, np.roll(labels, 7, axis=0), limits=QualityLimits(shift_mm=moved.row["mask_shift_mm"] + 1)
+    )
+    assert "mask_shifted" not in near.flags
     assert "left to right" in check_quality(scan, np.flip(labels, 0)).flags["mask_shifted"]
     corner = np.zeros_like(labels)
     corner[2:12, 2:12, 8:12] = 1
