@@ -57,6 +57,10 @@ def test_errors_by_group_on_paper():
     assert (large["n"], large["mean_ml"]) == (1, 40)
     assert np.isnan(large["sd_ml"])
     assert found.loc[("abc2_ml", "all"), "n"] == 6
+    assert found.loc[("abc2_ml", "all"), "reference_mean_ml"] == pytest.approx(155 / 6)
+    assert found.loc[("abc2_ml", "all"), ["mean_ml", "median_ml", "max_ml"]].tolist() == pytest.approx(
+        [57 / 6, 3.5, 40]
+    )
 
 
 def test_empty_group_and_wrong_column():
@@ -123,6 +127,13 @@ def test_normal_interval_meets_the_exact_one():
     assert exact.exact
     assert not normal.exact
     assert normal.shift_ci == pytest.approx(exact.shift_ci, abs=0.15)
+
+
+def test_normal_rank_of_sixty_differences():
+    """Hollander & Wolfe 1999, section 3.3: 60 x 61 / 4 - 1.96 sqrt(60 x 61 x 121 / 24) = 648.8, of 1830 averages."""
+    values = np.random.default_rng(4).normal(1, 2, 60)
+    walsh = sorted((values[i] + values[j]) / 2 for i in range(60) for j in range(i, 60))
+    assert hodges_lehmann(values).shift_ci == pytest.approx((walsh[648], walsh[-649]))
 
 
 def test_paired_errors_by_group():
@@ -201,6 +212,8 @@ def test_within_margins_on_paper():
     assert found["within_20_percent"] == 1
     assert found["within_margin_ml"] == 0.5
     assert found["within_margin_percent"] == 0.5
+    wider = within_margins(pair([10, 24, 106, 4], [10, 20, 100, 5]), margin_ml=4, margin_percent=20)
+    assert (wider["within_margin_ml"], wider["within_margin_percent"]) == (0.75, 1)  # the margin itself is within
 
 
 def test_coverage_of_intervals_by_volume_group():

@@ -164,6 +164,22 @@ def test_flips_and_rotations_change_nothing(one, other, turns, flip):
     assert before == pytest.approx(after, nan_ok=True)
 
 
+def test_the_last_slice_of_an_uneven_stack_reaches_half_its_own_step_beyond():
+    """Slices at 0, 4, 8 and 15 mm: what is on the last ends at 18.5 mm, what ends before it at 11.5 mm."""
+    positions = np.array([0.0, 4, 8, 15])
+    whole = np.zeros((40, 40, 4), dtype=bool)
+    whole[5:35, 5:35] = True
+    short = whole.copy()
+    short[:, :, 3] = False
+    row = overlap(whole, short, (1.0, 1.0), positions)
+    assert row["hd_mm"] == pytest.approx(7)
+    assert row["hd_voxel_mm"] == pytest.approx(7)  # between slices
+    front = whole.copy()
+    front[:, :, 0] = False  # from -2 mm on, and from 2 mm on
+    assert overlap(whole, front, (1.0, 1.0), positions)["hd_mm"] == pytest.approx(4)
+    assert {"nsd_1mm", "nsd_2mm"} <= set(overlap_by_label(whole, short, (1.0, 1.0), positions)[0])
+
+
 def test_two_empty_masks_agree_and_have_no_distances():
     empty = np.zeros((4, 4, 4), dtype=bool)
     row = overlap(empty, empty, (0.5, 0.5), POSITIONS)

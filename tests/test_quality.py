@@ -38,6 +38,9 @@ def test_a_sound_case_has_every_column_and_no_flag(healthy):
     # Dense bone and air of the base are some ten to some hundred ml, and lie in the lower half.
     assert 10 < found.row["base_lower_ml"] < 500
     assert found.row["base_upper_ml"] < found.row["base_lower_ml"]
+    scan, labels = healthy
+    taller = replace(scan, grid=replace(scan.grid, positions_mm=1.5 * scan.grid.positions_mm))
+    assert check_quality(taller, labels).row["base_lower_ml"] == pytest.approx(1.5 * found.row["base_lower_ml"])
 
 
 def test_the_real_head_has_no_flag(shared_data):

@@ -106,6 +106,14 @@ def test_a_bias_that_normalization_takes_away_is_not_trained(discs, monkeypatch,
     assert set(moved.values()) == {0.0}
 
 
+def test_slices_of_a_label_share_one_unit_of_weight():
+    """Two slices of label 1, one of 1 and 2, one of none: a third of a unit each, a whole one more for label 2."""
+    labels = torch.zeros((4, 4, 4), dtype=torch.uint8)
+    labels[:3, 0, 0] = 1
+    labels[2, 1, 1] = 2
+    assert train._blood_weights(labels, 4).tolist() == pytest.approx([1 / 3, 1 / 3, 4 / 3, 0])
+
+
 def test_a_case_without_blood_is_scored_by_what_is_marked_on_it(monkeypatch):
     labels = torch.zeros((4, 8, 8), dtype=torch.uint8)
     labels[:2, 2:4, 2:4] = 1
