@@ -47,7 +47,7 @@ def of_figures(
     ------
     ValueError : a figure's description of itself cannot be read.
     """
-    columns = {column_label(column): column for column in cases.select_dtypes("number")}
+    columns = {column_label(column): column for column in map(str, cases.select_dtypes("number"))}
     compared, wrong = 0, []
     for name in CHECKED:
         for svg in sorted((run / "figures").glob(f"{name}*.svg")):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ich.components import Box, bounding_box, label_components, layers_first
+from ich.components import Box, bounding_box, label_components, layers_first, volume_ml
 from ich.scan import slice_weights_mm
 from ich.surface import Axes, Elements, area_elements, distances, voxel_elements
 from ich.tables import LABEL_NAMES
@@ -278,5 +278,5 @@ def _lesion_volumes(mask, other, voxel_ml) -> np.ndarray:
     rows = []
     for label, box in enumerate(boxes, start=1):
         part = labels[box] == label
-        rows.append((np.count_nonzero(part, axis=(0, 1)) @ voxel_ml[box[2]], np.any(part & other[box])))
+        rows.append((volume_ml(part, voxel_ml[box[2]]), np.any(part & other[box])))
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
