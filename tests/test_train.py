@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ich import calibration, model, predict, splits, train, training_slices, validation
+from ich import batches, calibration, model, predict, splits, train, training_slices, validation
 from ich.batches import Batches
 from ich.loss import slice_loss
 from ich.scan import read_scan
@@ -111,7 +111,7 @@ def test_slices_of_a_label_share_one_unit_of_weight():
     labels = torch.zeros((4, 4, 4), dtype=torch.uint8)
     labels[:3, 0, 0] = 1
     labels[2, 1, 1] = 2
-    assert train._blood_weights(labels, 4).tolist() == pytest.approx([1 / 3, 1 / 3, 4 / 3, 0])
+    assert batches._blood_weights(labels, 4).tolist() == pytest.approx([1 / 3, 1 / 3, 4 / 3, 0])
 
 
 def test_a_case_without_blood_is_scored_by_what_is_marked_on_it(monkeypatch):

@@ -129,7 +129,7 @@ def described_by(text):
         (lambda run: (run / "figures" / "mountain_simulated.svg").unlink(), "figures/mountain.svg is missing"),
         (other_figure, "figures/mountain_simulated.svg is not the one that the manifest states"),
         (other_limit, "figures/bland_altman_simulated.svg: network: agreement_summary.csv has lower limit"),
-        (other_point, "figures/scatter_simulated.svg: the points of network are not those of measurements.csv"),
+        (other_point, "figures/scatter_simulated.svg: the points of network are not those of the table"),
         (described_by("[" * 100_000), "figures cannot be held against the tables"),
         (described_by('[{"y_label": 1}]'), "figures cannot be held against the tables"),
         (described_by('[{"y_label": "network volume, ml", "title": 1, "x": [1], "y": []}]'), "figures cannot be held"),
