@@ -71,6 +71,7 @@ Modules, each importing only from those before it:
 - readers: human ABC/2 in the study
 - given: tables as users give them
 - volume_table: volumes that were measured elsewhere
+- own_cases: folders or a manifest of one's own
 - cohort: sources to a checked cohort
 - sources: every kind of dataset
 - intake: a dataset's cases into a run folder

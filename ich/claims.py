@@ -16,7 +16,7 @@ CHECKED = ("bland_altman", "scatter")
 QUOTED = re.compile(r"<!-- (\w+):(\w+):([^>]*?) -->(-?[\d.]+)")
 
 
-def compared(run: Path) -> tuple[pd.DataFrame, str]:
+def compared_cases(run: Path) -> tuple[pd.DataFrame, str]:
     """The cases whose volumes a run compares, and the column of the reference.
 
     Raises
@@ -40,8 +40,8 @@ def of_figures(
 
     Parameters
     ----------
-    cases, reference : of `compared`. summary : the run's agreement_summary.csv. Readers' volumes, which are no columns
-        of the first, are passed over.
+    cases, reference : of `compared_cases`. summary : the run's agreement_summary.csv. Readers' volumes, which are no
+        columns of the first, are passed over.
 
     Raises
     ------

@@ -39,9 +39,14 @@ def two_scans(
             "another for the second"
         )
     scans = pd.DataFrame({"whose": table[patient].astype(str), "when": table[visit].astype(str)})
-    if (twice := scans[scans.duplicated() & table[visit].notna()]).size:
-        first = twice.iloc[0]
-        raise ValueError(f"{patient} {first['whose']} has two scans with {visit} {first['when']}, wanted one of each")
+    double = scans.duplicated(keep=False) & table[visit].notna()
+    if double.any():
+        one = scans[double].iloc[0]
+        rows = table[(scans["whose"] == one["whose"]) & (scans["when"] == one["when"])]
+        named = f" (cases {', '.join(rows['case_id'].astype(str))})" if "case_id" in rows else ""
+        raise ValueError(
+            f"{patient} {one['whose']} has {len(rows)} scans with {visit} {one['when']}{named}, wanted one of each"
+        )
     parts = []
     for kind, said in ((baseline, "baseline"), (next(each for each in kinds if each != baseline), "follow-up")):
         rows = table[scans["when"] == kind]

@@ -141,11 +141,13 @@ def _eyebrow(manifest: dict) -> str:
 
 
 def _question(run: Path, agreed: dict, own: str) -> str:
+    if of_a_table(run):
+        return ""  # 07 asks about its own methods
     if "network_ml" in agreed:
         return f"How well do the volumes of the {own} and of ABC/2 agree with the reference volume?"
-    if agreed and not of_a_table(run):
+    if agreed:
         return "How well does ABC/2 agree with the reference volume?"
-    if not agreed and (run / "tables" / "cohort.csv").is_file():
+    if (run / "tables" / "cohort.csv").is_file():
         return "Which cases can be studied, and are the splits comparable?"
     return ""
 

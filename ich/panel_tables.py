@@ -51,7 +51,7 @@ def thresholds(panels: Mapping[str, Mapping], labels: Mapping[str, str]) -> pd.D
             for column, panel in panels.items()
             for row in panel["classes"]["thresholds"]
         ]
-    ).astype({"threshold_ml": float})
+    )
 
 
 def classes(panels: Mapping[str, Mapping], labels: Mapping[str, str]) -> pd.DataFrame:
@@ -77,9 +77,9 @@ def classes(panels: Mapping[str, Mapping], labels: Mapping[str, str]) -> pd.Data
 
 
 def by_stratum(agreed: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
-    """Rows of agreement.csv within strata, to be shown: stratum, method, counts, bias, SD, limits and CCC."""
+    """Rows of agreement.csv within strata, to be shown: stratum, method, counts, SD, bias and limits."""
     inside = agreed[agreed["stratum"] != "all"]
-    ends = [f"{name}{end}" for name in ("bias", "loa_lower", "loa_upper", "ccc") for end in ("", "_ci_low", "_ci_high")]
+    ends = [f"{name}{end}" for name in ("bias", "loa_lower", "loa_upper") for end in ("", "_ci_low", "_ci_high")]
     shown = inside.reindex(columns=["stratum", "method", "n", "n_patients", "sd", *ends])
     order = {name: place for place, name in enumerate(shown["stratum"].unique())}
     shown = shown.sort_values("stratum", key=lambda names: names.map(order), kind="stable")

@@ -11,7 +11,6 @@ import torch
 
 from ich import novelty
 from ich.calibration import AT_STAKE, count_bins, doubt
-from ich.cohort import path_from_run
 from ich.components import drop_specks
 from ich.gpu import devices, out_of_memory, processes
 from ich.hounsfield import AIR_HU
@@ -32,6 +31,7 @@ from ich.model import (
     uncrop,
 )
 from ich.novelty import Familiar
+from ich.own_cases import path_from_run
 from ich.parallel import each
 from ich.scan import Scan, ScanError, check_same_grid, read_mask, read_scan, said_of, write_mask
 from ich.slab import in_slabs

@@ -25,18 +25,8 @@ def describe(run: Path) -> str:
 
 def _set(parameters: dict[str, dict]) -> dict[str, object]:
     """What tells this run from the next: its data and how they were split and learned."""
-    names = (
-        "source",
-        "root",
-        "masks",
-        "images",
-        "manifest",
-        "volumes",
-        "predictions",
-        "n_cases",
-        "steps",
-        "split_rule",
-    )
+    data = ("source", "root", "masks", "images", "manifest", "volumes", "predictions", "n_cases")
+    names = (*data, "steps", "split_rule")
     given = {name: value for chosen in parameters.values() for name, value in chosen.items()}
     found = {name: given[name] for name in names if name in given}
     outside = any(found.get(name) for name in ("source", "masks", "manifest"))

@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 from ich import datasets, layouts
-from ich.cohort import from_folders, from_manifest
 from ich.dicom_tree import chosen_series, dicom_tree, files_of
 from ich.folders import files_below, real_path
 from ich.layouts import TABLE, Layout, age_of, case_row, date_of, hidden, sex_of
+from ich.own_cases import from_folders, from_manifest
 
 COLUMNS = [
     "case_id",
@@ -119,7 +119,11 @@ def _manifest(root: Path) -> Layout:
     if root.is_dir():
         raise ValueError(f"{root.name} is a folder, wanted the CSV file itself")
     frame = from_manifest(root, root.parent)
-    return _listed(frame, root.parent, {root: TABLE})
+    layout = _listed(frame, root.parent, {root: TABLE})
+    own = [str(name) for name in frame if name not in (*COLUMNS, "series", "source", "simulated")]
+    if own:
+        layout.notes.append(f"columns not taken in, as a pseudonymous cohort has known ones alone: {', '.join(own)}")
+    return layout
 
 
 def _folders(root: Path) -> Layout:

@@ -11,6 +11,7 @@ from ich.pairs import FEWEST, flat, only, require_columns
 from ich.shared_statistics import LIMITS, SharedStatistics, shared_statistics, table_pairs
 from ich.volume_limits import QUOTED_AT_ML, RegressionLimits
 
+MOST_VALUES = 6  # of a column of numbers whose values are strata themselves
 _SHARES = ("within_5_ml", "within_5_ml_ci", "within_20_percent", "within_20_percent_ci")
 
 
@@ -31,7 +32,8 @@ def agreement_table(
 
     Parameters
     ----------
-    strata : columns of `table`; each of their values is a stratum, named "column: value".
+    strata : columns of `table`; each of their values is a stratum, named "column: value" ("not stated" where there is
+        none). Of numbers with over six values the thirds of the cases are strata, "column: least to most".
     patient : column of patients; intervals of concordance and ICC are then over patients (`ich.linked`), and Lin's and
         McGraw & Wong's without it. Where some have several cases, limits and intervals come from `ich.linked`, tests
         from the patients' means, and `note` says that correlations take cases as independent.
@@ -70,8 +72,19 @@ def _strata(table: pd.DataFrame, strata: Sequence[str]) -> list[tuple[str, pd.Da
     require_columns(table, *strata, purpose=" to stratify by")
     parts = [("all", table)]
     for name in strata:
-        parts += [(f"{name}: {value}", part) for value, part in table.groupby(name, observed=True)]
+        groups = table.groupby(_grouped(table[name]), observed=True, dropna=False)
+        parts += [(f"{name}: {'not stated' if pd.isna(value) else value}", part) for value, part in groups]
     return parts
+
+
+def _grouped(column: pd.Series) -> pd.Series:
+    """A column whose values are strata; of numbers that take many values, thirds of the cases, named by their range."""
+    if not pd.api.types.is_numeric_dtype(column) or column.nunique() <= MOST_VALUES:
+        return column
+    thirds = pd.qcut(column, 3, labels=False, duplicates="drop")
+    ranges = column.groupby(thirds).agg(["min", "max"])
+    names = {third: f"{low:g} to {high:g}" for third, (low, high) in zip(ranges.index, ranges.to_numpy(), strict=True)}
+    return thirds.map(names).astype(pd.CategoricalDtype(list(names.values()), ordered=True))
 
 
 def _statistics(shared: SharedStatistics) -> dict:

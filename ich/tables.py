@@ -274,6 +274,12 @@ def write_plain(frame: pd.DataFrame, path: str | Path) -> None:
         frame.map(_no_formula).rename(columns=_no_formula).to_csv(part, index=False, float_format="%.8g")
 
 
+def forget(run: Path, *names: str) -> None:
+    """Remove tables that a notebook writes only at times, so that none is left of an earlier run of it."""
+    for name in names:
+        (run / "tables" / f"{name}.csv").unlink(missing_ok=True)
+
+
 def _no_formula(cell: object) -> object:
     """Text that a spreadsheet would run as a formula gets an apostrophe in front; all else is as it was."""
     if not isinstance(cell, str):

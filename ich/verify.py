@@ -256,7 +256,7 @@ def _check_figures(run: Path, stated: dict[str, str] | None, found: Findings) ->
 def _check_claims(run: Path, found: Findings) -> None:
     """The points, biases and limits that figures show, and for the demo as committed the numbers that README quotes."""
     try:
-        cases, reference = claims.compared(run)
+        cases, reference = claims.compared_cases(run)
         summary = pd.read_csv(run / "tables" / "agreement_summary.csv")
         compared, wrong = claims.of_figures(run, cases, summary, reference)
     except FileNotFoundError:

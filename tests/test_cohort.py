@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from made_dicom import write_series
 
-from ich import cohort, tables
+from ich import cohort, own_cases, tables
 from ich.scan import read_mask, read_scan
 
 
@@ -38,7 +38,7 @@ def folders(tmp_path):
 
 def test_one_bad_scan_becomes_a_named_exclusion(folders):
     masks, images, run = folders
-    table = cohort.build(cohort.from_folders(masks, images, run), run, need_image=True, jobs=1, excluding=())
+    table = cohort.build(own_cases.from_folders(masks, images, run), run, need_image=True, jobs=1, excluding=())
     reasons = table.set_index("case_id")["reason"]
     assert table.set_index("case_id")["included"].to_dict() == {
         "good": True, "shape": False, "empty": False, "corrupt": False, "noimage": False,
@@ -59,7 +59,7 @@ def test_scans_and_rows_without_a_mask_are_cases_that_are_left_out(folders):
     (images / "dicomfolder").mkdir()
     names = ["good", "shape", "empty", "corrupt", "noimage", "nomask", "onlylisted"]
     pd.DataFrame({"case_id": names, "patient_id": names}).to_csv(masks / "scans.csv", index=False)
-    table = cohort.build(cohort.from_folders(masks, images, run), run, need_image=True, jobs=1, excluding=())
+    table = cohort.build(own_cases.from_folders(masks, images, run), run, need_image=True, jobs=1, excluding=())
     reasons = table.set_index("case_id")["reason"]
     without = ["nomask", "dicomfolder", "onlylisted"]
     assert reasons[without].tolist() == ["no reference mask was found"] * 3
@@ -73,7 +73,7 @@ def test_channels_of_nnunet_are_no_cases_of_their_own(tmp_path):
     write_nifti(masks / "a.nii.gz", ball())
     for name in ("a_0000", "a_0001", "b_0000", "b_0001"):
         write_nifti(images / f"{name}.nii.gz", np.zeros((40, 40, 8), np.int16))
-    found = cohort.from_folders(masks, images, tmp_path).set_index("case_id")
+    found = own_cases.from_folders(masks, images, tmp_path).set_index("case_id")
     assert found["image"].to_dict() == {"a": "images/a_0000.nii.gz", "b": "images/b_0000.nii.gz"}
 
 
@@ -82,7 +82,7 @@ def test_scans_that_are_numbered_are_each_a_case(tmp_path):
     write_nifti(masks / "scan_0001.nii.gz", ball())
     for number in range(3):
         write_nifti(images / f"scan_000{number}.nii.gz", np.zeros((40, 40, 8), np.int16))
-    found = cohort.from_folders(masks, images, tmp_path)
+    found = own_cases.from_folders(masks, images, tmp_path)
     assert sorted(found["case_id"]) == ["scan_0000", "scan_0001", "scan_0002"]
 
 
@@ -91,7 +91,7 @@ def test_one_name_twice_is_refused(folders, folder):
     masks, images, run = folders
     write_nifti(run / folder / "good.nii", ball())
     with pytest.raises(ValueError, match=f"{folder}: good is there as .nii and as .nii.gz, wanted one of them"):
-        cohort.from_folders(masks, images, run)
+        own_cases.from_folders(masks, images, run)
 
 
 def test_files_of_macos_are_no_cases_and_capitals_are_read(tmp_path):
@@ -100,7 +100,7 @@ def test_files_of_macos_are_no_cases_and_capitals_are_read(tmp_path):
         write_nifti(folder / "a.nii.gz", content)
         (folder / "a.nii.gz").rename(folder / "a.NII.GZ")
         (folder / "._a.nii.gz").write_bytes(b"macOS")
-    sources = cohort.from_folders(masks, images, tmp_path)
+    sources = own_cases.from_folders(masks, images, tmp_path)
     table = cohort.build(sources, tmp_path, need_image=True, jobs=1, excluding=())
     assert table[["case_id", "included", "reason"]].to_numpy().tolist() == [["a", True, None]]
     assert table["reference_volume_ml"].item() == pytest.approx(0.5)
@@ -108,7 +108,7 @@ def test_files_of_macos_are_no_cases_and_capitals_are_read(tmp_path):
 
 def test_masks_alone_need_no_images(folders):
     masks, _, run = folders
-    table = cohort.build(cohort.from_folders(masks, None, run), run, need_image=False, jobs=1)
+    table = cohort.build(own_cases.from_folders(masks, None, run), run, need_image=False, jobs=1)
     good = table.set_index("case_id").loc["good"]
     assert good["reference_volume_ml"] == pytest.approx(0.5)  # 400 voxels of 0.5 x 0.5 x 5 mm
     assert table["included"].sum() == 4  # all but the empty one
@@ -119,7 +119,7 @@ def test_patient_ids_are_replaced(folders):
     pd.DataFrame(
         {"scan_id": ["good", "shape", "empty", "corrupt", "noimage"], "patient_id": ["Jane", "Jane", "B", "C", "D"]}
     ).to_csv(masks / "scans.csv", index=False)
-    table = cohort.build(cohort.from_folders(masks, None, run), run, need_image=False, jobs=1)
+    table = cohort.build(own_cases.from_folders(masks, None, run), run, need_image=False, jobs=1)
     ids = table.set_index("case_id")["patient_id"]
     assert ids["good"] == ids["shape"]
     assert ids.nunique() == 4
@@ -144,9 +144,9 @@ def test_columns_of_a_table_of_cases_are_kept_or_told(folders, given):
         table["reference_mask"] = [f"{name}.nii.gz" for name in names]
     table.to_csv(path, index=False)
     if given == "manifest":
-        sources = cohort.from_manifest(path, run)
+        sources = own_cases.from_manifest(path, run)
     else:
-        sources = cohort.from_folders(masks, None, run, path if given == "about" else None)
+        sources = own_cases.from_folders(masks, None, run, path if given == "about" else None)
     built = cohort.build(sources, run, need_image=False, jobs=1)
     found = built.set_index("case_id")
     for column in ("site", "age", "sex", "split", "shape", "scan_date"):
@@ -166,7 +166,7 @@ def test_columns_of_a_table_of_cases_are_kept_or_told(folders, given):
 def test_a_stated_value_never_stands_for_one_that_could_not_be_measured(tmp_path):
     (tmp_path / "cases.csv").write_text("case_id,reference_mask,tilt_deg\na,a.nii.gz,17\nb,b.nii.gz,17\n")
     write_nifti(tmp_path / "a.nii.gz", ball())
-    table = cohort.build(cohort.from_manifest(tmp_path / "cases.csv", tmp_path), tmp_path, False, 1)
+    table = cohort.build(own_cases.from_manifest(tmp_path / "cases.csv", tmp_path), tmp_path, False, 1)
     assert table["tilt_deg"].fillna(-1).tolist() == [0, -1]  # slices at a right angle; b is not there
 
 
@@ -174,21 +174,21 @@ def test_mask_missing_from_the_list_is_named(folders):
     masks, _, run = folders
     pd.DataFrame({"case_id": ["good"], "patient_id": ["1"]}).to_csv(masks / "scans.csv", index=False)
     with pytest.raises(ValueError, match=r"4 masks are not listed.*corrupt"):
-        cohort.from_folders(masks, None, run)
+        own_cases.from_folders(masks, None, run)
 
 
 def test_manifest_names_case_and_allowed_values(tmp_path):
     path = tmp_path / "cases.csv"
     path.write_text("case_id,reference_mask,hemorrhage_type\n001,a.nii.gz,parenchymal\n002,b.nii.gz,epidural\n")
     with pytest.raises(ValueError, match=r"case 002: hemorrhage_type is 'epidural'.*subarachnoid"):
-        cohort.from_manifest(path, tmp_path)
+        own_cases.from_manifest(path, tmp_path)
 
 
 def test_manifest_names_a_doubled_case(tmp_path):
     path = tmp_path / "cases.csv"
     path.write_text("case_id,reference_mask\n001,a.nii.gz\n001,b.nii.gz\n")
     with pytest.raises(ValueError, match="case 001 is listed more than once"):
-        cohort.from_manifest(path, tmp_path)
+        own_cases.from_manifest(path, tmp_path)
 
 
 def test_the_same_pixels_count_once(folders):
@@ -198,7 +198,7 @@ def test_the_same_pixels_count_once(folders):
     again = nibabel.load(images / "good.nii.gz")
     again.header["descrip"] = b"exported again"
     nibabel.save(again, images / "again.nii.gz")
-    table = cohort.build(cohort.from_folders(masks, images, run), run, need_image=True, jobs=1, excluding=())
+    table = cohort.build(own_cases.from_folders(masks, images, run), run, need_image=True, jobs=1, excluding=())
     reasons = table.set_index("case_id")["reason"]
     assert pd.isna(reasons["again"])
     assert reasons["good"] == "the same pixels as case again"
@@ -219,7 +219,9 @@ def test_a_mask_with_one_slice_distance_is_measured_on_the_slices_of_its_scan(tm
     pd.DataFrame([row]).to_csv(tmp_path / "cases.csv", index=False)
     run = tmp_path / "run"
     run.mkdir()
-    (found,) = cohort.build(cohort.from_manifest(tmp_path / "cases.csv", run), run, True, 1, excluding=()).itertuples()
+    (found,) = cohort.build(
+        own_cases.from_manifest(tmp_path / "cases.csv", run), run, True, 1, excluding=()
+    ).itertuples()
     true_ml = 100 * 2 * 2 * 5 * 4 / 1000
     assert found.included
     assert found.reference_volume_ml == pytest.approx(true_ml)
@@ -232,7 +234,7 @@ def test_a_mask_with_one_slice_distance_is_measured_on_the_slices_of_its_scan(tm
 
 def test_a_case_is_set_aside_with_its_reason(folders):
     masks, _, run = folders
-    sources = cohort.from_folders(masks, None, run)
+    sources = own_cases.from_folders(masks, None, run)
 
     def built(**aside):
         return cohort.build(sources, run, need_image=False, jobs=1, set_aside=pd.DataFrame(aside))
@@ -251,7 +253,7 @@ def test_a_case_is_set_aside_with_its_reason(folders):
 
 def test_a_reason_of_the_source_excludes_the_case_unread(folders):
     masks, _, run = folders
-    sources = cohort.from_folders(masks, None, run).assign(reason=None)
+    sources = own_cases.from_folders(masks, None, run).assign(reason=None)
     sources.loc[sources["case_id"] == "good", "reason"] = "subdural"
     table = cohort.build(sources, run, need_image=False, jobs=1).set_index("case_id")
     assert table.loc["good", "reason"] == "subdural"
@@ -259,7 +261,7 @@ def test_a_reason_of_the_source_excludes_the_case_unread(folders):
 
 
 def test_258_real_masks(shared_data, tmp_path):
-    sources = cohort.from_folders(shared_data / "masks" / "hemseg", None, tmp_path)
+    sources = own_cases.from_folders(shared_data / "masks" / "hemseg", None, tmp_path)
     table = tables.write(cohort.build(sources, tmp_path, need_image=False, jobs=2), tmp_path / "tables" / "cohort.csv")
     assert len(table) == 258
     assert table["included"].all()
@@ -289,7 +291,7 @@ def test_masks_of_other_kinds_and_in_subfolders_are_cases_that_are_left_out(fold
     (masks / "m9.dcm").write_bytes(b"")
     (masks / "more").mkdir()
     write_nifti(masks / "more" / "m10.nii.gz", ball())
-    found = cohort.from_folders(masks, None, masks.parent).set_index("case_id")["reason"]
+    found = own_cases.from_folders(masks, None, masks.parent).set_index("case_id")["reason"]
     assert "a .nrrd file is not read as a mask" in found["m8"]
     assert "`ich cohort dicom` reads DICOM" in found["m9"]
     assert "lies in a subfolder" in found["m10"]
@@ -302,7 +304,7 @@ def test_a_reason_does_not_tell_the_name_of_a_file(tmp_path):
     (given / "cases.csv").write_text("case_id,reference_mask\nc1,Müller_Jörg.nii.gz\nc2,Meier.nii.gz\n")
     run = tmp_path / "run"
     run.mkdir()
-    table = cohort.build(cohort.from_manifest(given / "cases.csv", run), run, False, 1)
+    table = cohort.build(own_cases.from_manifest(given / "cases.csv", run), run, False, 1)
     reasons = " ".join(table["reason"])
     assert "the mask: " in reasons
     assert not any(name in reasons for name in ("Müller", "Meier", "Süd"))

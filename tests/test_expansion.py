@@ -64,7 +64,12 @@ def test_where_nobody_expands_there_is_no_sensitivity():
     [
         (SCANS, "before", r"visit: found first, second; wanted two values, 'before' for the first"),
         (SCANS.assign(visit="first"), "first", "visit: found first; wanted two values"),
-        (SCANS.assign(patient_id="x"), "first", "patient_id x has two scans with visit first"),
+        (SCANS.assign(patient_id="x"), "first", "patient_id x has 6 scans with visit first, wanted one of each"),
+        (
+            SCANS.assign(patient_id="x", case_id=list("abcdefghijkl"))[:3],
+            "first",
+            r"2 scans with visit first \(cases a, c\)",
+        ),
         (SCANS.iloc[[0, 3]], "first", "no patient_id has both scans"),
         (SCANS.drop(columns="visit"), "first", "no column visit; found patient_id"),
     ],

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from ich import cohort
+from ich import cohort, own_cases
 from ich.cli import main
 from ich.given import case_table, read_given
 from ich.sources import find_cases
@@ -89,7 +89,7 @@ def test_a_list_of_scans_is_refused_by_its_name_and_case(tmp_path, text, said):
     listing(tmp_path, text)
     (tmp_path / "a.nii.gz").write_bytes(b"")
     with pytest.raises(ValueError) as error:  # noqa: PT011 the whole text is compared
-        cohort.from_folders(tmp_path, None, tmp_path)
+        own_cases.from_folders(tmp_path, None, tmp_path)
     assert str(error.value) == said
 
 
@@ -99,7 +99,7 @@ def test_cases_without_a_patient_are_patients_of_their_own_and_padding_makes_no_
     note = "2 cases have no patient_id: each counts as a patient of its own"
     assert find_cases("manifest", path).notes == (note,)
     for sources in (
-        cohort.from_manifest(path, tmp_path),
+        own_cases.from_manifest(path, tmp_path),
         pd.DataFrame({"case_id": list("abcd"), "patient_id": ["p1", "p1 ", None, " "], "reference_mask": None}),
     ):
         patients = cohort.build(sources, tmp_path, need_image=False, jobs=1)["patient_id"].tolist()

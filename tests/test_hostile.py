@@ -18,7 +18,7 @@ import pytest
 import torch
 from made_dicom import image, write_series
 
-from ich import checkpoint, cohort, nifti, study, tables
+from ich import checkpoint, cohort, nifti, own_cases, study, tables
 from ich.cli import main
 from ich.dicom import read_dicom_scan
 from ich.html import notebook_html
@@ -117,7 +117,7 @@ def test_links_that_lead_in_a_circle(tmp_path):
     assert (usable.kept, len(usable.slices)) == (True, 8)
     assert (lost.kept, len(lost.slices)) == (False, 2)  # each may have stood for a slice
     (tmp_path / "cases.csv").write_text("case_id,reference_mask\n1,s/a\n")
-    rows = cohort.from_manifest(tmp_path / "cases.csv", tmp_path)
+    rows = own_cases.from_manifest(tmp_path / "cases.csv", tmp_path)
     built = cohort.build(rows, tmp_path, need_image=False, jobs=1)
     assert not built["included"].any()
     found = find_cases("manifest", tmp_path / "cases.csv")
@@ -145,7 +145,7 @@ def test_scans_whose_links_lead_in_a_circle(tmp_path, capsys):
 def test_a_case_id_names_no_file_elsewhere(tmp_path, name):
     pd.DataFrame({"case_id": [name], "reference_mask": ["m.nii"]}).to_csv(tmp_path / "cases.csv", index=False)
     with pytest.raises(ValueError, match=r"cases\.csv: case .* (holds a separator|has \d+ characters)"):
-        cohort.from_manifest(tmp_path / "cases.csv", tmp_path)
+        own_cases.from_manifest(tmp_path / "cases.csv", tmp_path)
     with pytest.raises(ValueError, match=r"splits\.csv: splits: case "):
         tables.write(pd.DataFrame({"case_id": [name], "patient_id": "p", "split": "test"}), tmp_path / "splits.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["cases.csv"]
@@ -156,7 +156,7 @@ def test_a_mask_whose_name_is_too_long_to_have_a_scan(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "masks" / f"{'x' * 248}.nii").write_bytes(nifti_bytes())
     with pytest.raises(ValueError, match="has 248 characters, wanted at most 200 bytes"):
-        cohort.from_folders(tmp_path / "masks", tmp_path / "images", tmp_path)
+        own_cases.from_folders(tmp_path / "masks", tmp_path / "images", tmp_path)
 
 
 def test_ids_of_any_script_are_kept(tmp_path):
@@ -169,14 +169,14 @@ def test_ids_of_any_script_are_kept(tmp_path):
 def test_windows_line_ends_and_byte_order_mark(tmp_path):
     (tmp_path / "m.nii").write_bytes(nifti_bytes())
     (tmp_path / "cases.csv").write_bytes(b"\xef\xbb\xbfcase_id,reference_mask\r\n001,m.nii\r\n")
-    rows = cohort.from_manifest(tmp_path / "cases.csv", tmp_path)
+    rows = own_cases.from_manifest(tmp_path / "cases.csv", tmp_path)
     assert rows[["case_id", "reference_mask"]].to_numpy().tolist() == [["001", "m.nii"]]
 
 
 def test_a_windows_path_says_what_is_wanted(tmp_path):
     (tmp_path / "cases.csv").write_text("case_id,reference_mask\n001,scans\\1.nii\n")
     with pytest.raises(ValueError, match="wanted / between folders"):
-        cohort.from_manifest(tmp_path / "cases.csv", tmp_path)
+        own_cases.from_manifest(tmp_path / "cases.csv", tmp_path)
 
 
 @pytest.mark.parametrize("content", [
@@ -185,7 +185,7 @@ def test_a_windows_path_says_what_is_wanted(tmp_path):
 def test_a_manifest_that_is_no_table(tmp_path, content):
     (tmp_path / "cases.csv").write_bytes(content)
     with pytest.raises(ValueError, match=r"cases\.csv: "):
-        cohort.from_manifest(tmp_path / "cases.csv", tmp_path)
+        own_cases.from_manifest(tmp_path / "cases.csv", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -115,16 +115,22 @@ def test_missing_weights_say_how_to_get_them(tmp_path):
         model.load_weights(tmp_path, CPU)
 
 
+def calls_everything(label: int) -> torch.nn.Module:
+    """A network whose logits are 1 for one label and 0 for the others, wherever it looks."""
+    network = model.build_network(SETTINGS).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        last = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)][-1]
+        last.bias[label] = 1.0
+    return network
+
+
 def test_prediction_is_on_the_native_grid():
     from ich.predict import predict
 
     hu, grid = head((256, 240, 6))
-    network = model.build_network(SETTINGS).eval()
-    with torch.no_grad():  # a network that calls everything ventricular
-        for parameter in network.parameters():
-            parameter.zero_()
-        last = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)][-1]
-        last.bias[2] = 1.0
+    network = calls_everything(2)
     result = predict(network, SETTINGS, Scan(grid, hu, "nifti"))
     assert result.labels.shape == hu.shape
     assert set(np.unique(result.labels)) == {0, 2}
@@ -147,12 +153,7 @@ def test_prediction_is_on_the_native_grid():
 def test_blood_below_the_smallest_volume_is_not_marked_and_air_is_looked_at_all_the_same():
     from ich.predict import predict
 
-    network = model.build_network(SETTINGS).eval()
-    with torch.no_grad():  # a network that calls everything parenchymal
-        for parameter in network.parameters():
-            parameter.zero_()
-        last = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)][-1]
-        last.bias[1] = 1.0
+    network = calls_everything(1)
     hu, grid = head((256, 240, 3))
     all_ml = predict(network, SETTINGS, Scan(grid, hu, "nifti")).volume_ml
     for smallest_ml, kept_ml in ((0.99 * all_ml, all_ml), (1.01 * all_ml, 0)):

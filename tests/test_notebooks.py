@@ -234,6 +234,12 @@ def test_the_parenchymal_part_can_be_compared_alone(tmp_path, volume):
         assert agreed["n"] == 9
         assert "label parenchymal alone" in limits
         assert "parenchymal blood, of which alone" in page
+        assert verify_run(run).wrong == []
+        again = ["study", "masks", "--set", f"masks={masks}", "--reports", tmp_path, "--resume"]
+        subprocess.run([sys.executable, "-m", "ich.cli", *again], check=True, capture_output=True)
+        # 04 leaves none of what it compared before.
+        assert not (run / "tables" / "measurements_parenchymal.csv").exists()
+        assert len(pd.read_csv(run / "tables" / "measurements.csv")) == 9
     else:
         found = tables.read(run / "tables" / "measurements.csv").set_index("case_id")
         assert found.loc["case6", "reference_ml"] == pytest.approx(2.0 * 6 + 4)

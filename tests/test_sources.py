@@ -473,6 +473,15 @@ def test_manifest_keeps_what_it_says_and_names_what_is_not_there(tmp_path):
     assert set(found.left_out["file"]) == {"cases.csv", "m/other.nii.gz"}
 
 
+def test_columns_that_a_pseudonymous_cohort_does_not_take_are_named(tmp_path):
+    path = manifest(tmp_path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{lines[0]},shape,anticoagulant", *(f"{line},round,no" for line in lines[1:])]))
+    assert any(
+        "not taken in" in note and note.endswith("shape, anticoagulant") for note in find_cases("manifest", path).notes
+    )
+
+
 def test_manifest_reaches_files_outside_its_folder(tmp_path):
     write(tmp_path / "scans" / "1.nii.gz")
     (tmp_path / "lists").mkdir()

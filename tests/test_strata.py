@@ -99,3 +99,16 @@ def test_unknown_columns(volumes):
         agreement_table(volumes, "reference_ml", ["abc2_ml"], ["scanner"])
     with pytest.raises(ValueError, match="no column abc3_ml"):
         agreement_table(volumes, "reference_ml", ["abc3_ml"])
+
+
+def test_cases_whose_stratum_is_not_stated_are_one(volumes):
+    table = volumes.assign(site=["A", None, "B"] * 20)
+    found = agreement_table(table, "reference_ml", ["network_ml"], ["site"]).set_index("stratum")
+    assert found["n"].to_dict() == {"all": 60, "site: A": 20, "site: B": 20, "site: not stated": 20}
+
+
+def test_numbers_with_many_values_are_told_apart_by_thirds_of_the_cases(volumes):
+    table = volumes.assign(age=np.arange(41, 101), slice_mm=[1.0, 5.0] * 30)
+    found = agreement_table(table, "reference_ml", ["network_ml"], ["age", "slice_mm"]).set_index("stratum")["n"]
+    thirds = {"age: 41 to 60": 20, "age: 61 to 80": 20, "age: 81 to 100": 20}
+    assert found.to_dict() == {"all": 60, **thirds, "slice_mm: 1.0": 30, "slice_mm: 5.0": 30}

@@ -94,7 +94,7 @@ def test_methods_sites_and_growth_of_a_table_are_reported_without_names(tmp_path
         for scan, volume in (("day 0", start), ("day 1", start * (1.6 if number < 6 else 1.0)))
     ]  # fmt: skip
     table = tmp_path / "measured.csv"
-    pd.DataFrame(rows).to_csv(table, index=False)
+    pd.DataFrame(rows).assign(rare_ml=[5.0, 6.0] + [None] * 46).to_csv(table, index=False)
     settings = ("reference=plan_ml", "by=site", "visit=scan", "baseline=day 0")
     run = study(tmp_path, table, *settings)
     agreed = pd.read_csv(run / "tables" / "agreement.csv").set_index(["method", "stratum"])
@@ -115,5 +115,7 @@ def test_methods_sites_and_growth_of_a_table_are_reported_without_names(tmp_path
     for path in run.rglob("*"):
         if path.is_file() and path.suffix in (".csv", ".html", ".ipynb", ".json", ".yaml", ".svg", ".tex"):
             assert "Mustermann" not in path.read_text(), path
-    assert json.loads((run / "tables" / "answer.json").read_text())["simulated"] is False
+    answer = json.loads((run / "tables" / "answer.json").read_text())
+    assert answer["simulated"] is False
+    assert any("not compared: rare_ml (2 scans)" in said for said in answer["limits"])
     assert verify_run(run).wrong == []

@@ -28,10 +28,10 @@ import pandas as pd
 from made_dicom import image
 
 from ich import tables
-from ich.cohort import from_manifest
 from ich.dicom import read_dicom_scan
 from ich.measure import measure_mask
 from ich.nifti import read_mask, write_mask
+from ich.own_cases import from_manifest
 from ich.scan import Scan, read_scan
 from ich.sources import find_cases
 from ich.study import read_profile
