@@ -88,6 +88,12 @@ def parser() -> argparse.ArgumentParser:
     comparing.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or name of a run in reports")
     comparing.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     comparing.add_argument("--method", default="network_ml", metavar="COL", help="volume column (default: network_ml)")
+    comparing.add_argument(
+        "--label",
+        default="blood",
+        choices=["blood", "parenchymal", "ventricular", "subarachnoid"],
+        help="compare all blood (default), or one label in every case that has it",
+    )
     comparing.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
 
     segment = command("segment", "one scan to mask, case.json and case.html (research use only)")

@@ -226,7 +226,7 @@ def _compare(options: argparse.Namespace) -> int:
     from ich.compare_page import write_comparison
 
     folders = [_run(run, options.reports) for run in options.runs]
-    found = compare(read_runs(folders), options.method)
+    found = compare(read_runs(folders, options.label), options.method)
     print(f"{len(found.runs)} runs, {len(found.cases)} shared cases: {write_comparison(found, options.out)}")
     return 0
 

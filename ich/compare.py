@@ -10,11 +10,13 @@ import pandas as pd
 
 from ich import tables
 from ich.bland_altman import bland_altman
-from ich.comparison import volume_group
+from ich.comparison import holm, signed_rank, volume_group
+from ich.linked import mean_per_patient, owners
 from ich.pairs import FEWEST, flat, only
 from ich.resampling import NOT_NEGATIVE, SHARE, bootstrap_mean
 
 READERS = {"network_ml": "network", "second_reader_ml": "second_reader"}  # volumes that have a Dice
+BLOOD = "blood"  # what all labels together are called in metrics.csv
 SAME_ML, SAME_SHARE = 1e-3, 1e-5  # reference volumes further apart are not the same outline
 LIMITS = ("bias", "bias_ci", "sd", "loa_lower", "loa_upper", "loa_lower_ci", "loa_upper_ci")
 
@@ -25,9 +27,11 @@ class Run:
 
     name: str  # unlike that of every other run
     manifest: dict
-    measurements: pd.DataFrame
-    metrics: pd.DataFrame | None  # None for a run of masks alone
+    measurements: pd.DataFrame  # of `label`
+    metrics: pd.DataFrame | None  # of `label`; None for a run of masks alone
     simulated: bool
+    label: str = BLOOD  # which blood counts: all, or one label
+    agreed_on: str = BLOOD  # which blood the run's own 04 compared
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,17 @@ class Comparison:
     """Every table of a comparison, on the cases that all runs share."""
 
     method: str
-    runs: tuple[Run, ...]
+    runs: tuple[Run, ...]  # all of one label
     cases: pd.DataFrame  # case_id, patient_id, hemorrhage_type, reference_ml, then volume and Dice of each run
     agreement: pd.DataFrame
     dice: pd.DataFrame
     paired: pd.DataFrame
     settings: pd.DataFrame
+
+    @property
+    def label(self) -> str:
+        """Which blood counts, in every run."""
+        return self.runs[0].label
 
     @property
     def simulated(self) -> bool:
@@ -52,13 +61,17 @@ class Comparison:
         return {name: getattr(self, name) for name in ("cases", "agreement", "dice", "paired", "settings")}
 
 
-def read_run(folder: Path, name: str = "") -> Run:
+def read_run(folder: Path, name: str = "", label: str = BLOOD) -> Run:
     """Read a finished run.
+
+    Parameters
+    ----------
+    label : whose volumes and overlaps to read: of all blood, or of one label, then of cases whose reference has it.
 
     Raises
     ------
     ValueError, FileNotFoundError
-        No run folder, an unfinished run, or a run without volumes.
+        No run folder, an unfinished run, or a run without volumes (of that label).
     """
     if not (folder / "settings.yaml").is_file():
         raise FileNotFoundError(f"{folder.name}: no run folder, it holds no settings.yaml")
@@ -66,17 +79,39 @@ def read_run(folder: Path, name: str = "") -> Run:
         raise ValueError(f"run {folder.name} is unfinished: it has no manifest.json; finish it with --resume")
     if not (folder / "tables" / "measurements.csv").is_file():
         raise ValueError(f"run {folder.name} has no tables/measurements.csv, so no volumes to compare")
-    cohort, metrics = folder / "tables" / "cohort.csv", folder / "tables" / "metrics.csv"
+    cohort, path = folder / "tables" / "cohort.csv", folder / "tables" / "metrics.csv"
+    metrics = tables.read(path) if path.is_file() else None
+    if metrics is not None:
+        metrics = metrics[metrics["label"] == label]
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return Run(
         name or folder.name,
-        json.loads((folder / "manifest.json").read_text(encoding="utf-8")),
-        tables.read(folder / "tables" / "measurements.csv"),
-        tables.read(metrics) if metrics.is_file() else None,
+        manifest,
+        tables.read(folder / "tables" / "measurements.csv")
+        if label == BLOOD
+        else _of_label(folder.name, metrics, label),
+        metrics,
         cohort.is_file() and bool(tables.read(cohort)["simulated"].any()),
+        label,
+        manifest["notebooks"].get("04_agreement", {}).get("parameters", {}).get("volume", BLOOD),
     )
 
 
-def read_runs(folders: list[Path]) -> list[Run]:
+def _of_label(run: str, metrics: pd.DataFrame | None, label: str) -> pd.DataFrame:
+    """Volumes of one label, laid out like measurements.csv, of the cases whose reference has it."""
+    if metrics is None:
+        raise ValueError(f"run {run} has no tables/metrics.csv, so no volumes of single labels")
+    marked = metrics[metrics["reference_ml"] > 0]
+    if marked.empty:
+        raise ValueError(f"run {run}: no reference outline has the label {label}")
+    about = ["case_id", "patient_id", "hemorrhage_type", "reference_ml"]
+    found = marked[about].drop_duplicates("case_id")
+    for method, reader in READERS.items():
+        found[method] = found["case_id"].map(marked[marked["reader"] == reader].set_index("case_id")["predicted_ml"])
+    return found
+
+
+def read_runs(folders: list[Path], label: str = BLOOD) -> list[Run]:
     """Read two or more runs; folders of the same name are numbered."""
     if len(folders) < 2:
         raise ValueError(f"{len(folders)} run given, wanted at least two to compare")
@@ -85,7 +120,7 @@ def read_runs(folders: list[Path]) -> list[Run]:
     names = [folder.resolve().name for folder in folders]
     seen = [names[: place + 1].count(name) for place, name in enumerate(names)]
     unlike = [f"{name} ({count})" if names.count(name) > 1 else name for name, count in zip(names, seen, strict=True)]
-    return [read_run(folder.resolve(), name) for folder, name in zip(folders, unlike, strict=True)]
+    return [read_run(folder.resolve(), name, label) for folder, name in zip(folders, unlike, strict=True)]
 
 
 def shared_cases(runs: list[Run], method: str = "network_ml") -> pd.DataFrame:
@@ -155,24 +190,24 @@ def _check_patients(first: pd.Series, own: pd.Series, first_name: str, own_name:
 
 
 def _dice(run: Run, reader: str) -> pd.Series:
-    """Dice of blood as a whole by case; empty for a run without masks of `reader`."""
+    """Dice by case; empty for a run without masks of `reader`."""
     if run.metrics is None:
         return pd.Series(dtype=float)
-    rows = run.metrics[(run.metrics["label"] == "blood") & (run.metrics["reader"] == reader)]
-    return rows.set_index("case_id")["dice"]
+    return run.metrics[run.metrics["reader"] == reader].set_index("case_id")["dice"]
 
 
 def compare(runs: list[Run], method: str = "network_ml", *, n_resamples: int = 2000, seed: int = 1) -> Comparison:
     """Agreement of each run with the reference and paired differences of every two runs.
 
-    Volumes are compared in cases that are parenchymal or of no stated type, as in the runs themselves; Dice in all.
-    `paired` has a row for each measure and group (hemorrhage type for Dice, reference volume for errors); of volumes
-    the limits of agreement of both runs too.
+    Volumes of all blood are compared in cases that are parenchymal or of no stated type, as in the runs themselves;
+    Dice, and volumes of one label, in all that have it. `paired` has a row for each measure and group (hemorrhage type
+    for Dice, reference volume for errors) with the p value of Wilcoxon's signed-rank test of the patients' mean
+    differences, and Holm's correction of it over the pairs of runs; of volumes the limits of agreement too.
     """
     cases = shared_cases(runs, method)
     names = [run.name for run in runs]
     bootstrap = {"seed": seed, "n_resamples": n_resamples}
-    volumes = tables.for_abc2(cases)
+    volumes = tables.for_abc2(cases) if runs[0].label == BLOOD else cases
     agreed = pd.DataFrame([{"run": name} | _agreement(volumes, f"{name}: ml", bootstrap) for name in names])
     scored = f"{names[0]}: Dice" in cases
     groups = _groups(cases) if scored else {}
@@ -203,7 +238,9 @@ def compare(runs: list[Run], method: str = "network_ml", *, n_resamples: int = 2
         if len(volumes) >= FEWEST:
             found |= only(bland_altman(*pair, patients=volumes["patient_id"]), "loa_lower", "loa_upper")
         rows.append({"measure": "volume, ml", "group": "all"} | head | found)
-    return Comparison(method, tuple(runs), cases, agreed, dice, pd.DataFrame(rows), differing_settings(runs))
+    paired = pd.DataFrame(rows)
+    paired["p_holm"] = paired.groupby(["measure", "group"])["p"].transform(holm)
+    return Comparison(method, tuple(runs), cases, agreed, dice, paired, differing_settings(runs))
 
 
 def differing_settings(runs: list[Run]) -> pd.DataFrame:
@@ -239,10 +276,11 @@ def _agreement(cases: pd.DataFrame, column: str, bootstrap: dict) -> dict:
     return flat(row | {"mean_absolute_error": mean.mean, "mean_absolute_error_ci": mean.mean_ci})
 
 
-def _paired(of_first: pd.Series, of_second: pd.Series, owners: pd.Series, bootstrap: dict) -> dict:
-    """Mean difference first - second on the cases that have both, with its interval over patients."""
-    mean = bootstrap_mean(of_first - of_second, owners, **bootstrap)
+def _paired(of_first: pd.Series, of_second: pd.Series, patients: pd.Series, bootstrap: dict) -> dict:
+    """Mean difference first - second on the cases that have both, with its interval and test over patients."""
+    mean = bootstrap_mean(of_first - of_second, patients, **bootstrap)
     both = of_first.notna() & of_second.notna()
+    gaps = mean_per_patient((of_first - of_second)[both].to_numpy(), owners(patients[both], int(both.sum())))
     return {
         "n": mean.n,
         "n_patients": mean.n_patients,
@@ -253,4 +291,5 @@ def _paired(of_first: pd.Series, of_second: pd.Series, owners: pd.Series, bootst
         "difference_ci_low": mean.mean_ci[0],
         "difference_ci_high": mean.mean_ci[1],
         "sd": mean.sd,
+        "p": signed_rank(gaps)[0] if gaps.size else math.nan,
     }

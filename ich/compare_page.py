@@ -8,12 +8,12 @@ import pandas as pd
 
 from ich import tables
 from ich.atomic import write_text
-from ich.compare import Comparison, measured_cases
+from ich.compare import BLOOD, Comparison, measured_cases
 from ich.front_page import render
 from ich.html import page, use_notice
 from ich.marks import calipers, mark, signed_mark
 from ich.print_tables import INTERVALS, PrintTable, method_name
-from ich.wording import DASH, number
+from ich.wording import DASH, number, p_said
 
 SHOWN_CASES = 8
 RECORD = "comparison.json"  # written last: what a folder of a comparison is known by
@@ -46,13 +46,16 @@ def write_comparison(found: Comparison, out: Path) -> Path:
         }
         for run in found.runs
     ]
-    write_text(out / RECORD, json.dumps({"method": found.method, "runs": runs}, indent=2, ensure_ascii=False) + "\n")
+    write_text(
+        out / RECORD,
+        json.dumps({"method": found.method, "label": found.label, "runs": runs}, indent=2, ensure_ascii=False) + "\n",
+    )
     return out / "index.html"
 
 
 def comparison_html(found: Comparison, files: list[str]) -> str:
     """The page of a comparison, whole and without a request."""
-    what = method_name(found.method, "network")
+    what = f"{method_name(found.method, 'network')} {'' if found.label == BLOOD else f'{found.label} '}".strip()
     names = [run.name for run in found.runs]
     title = f"{what} volumes of {len(names)} runs compared"
     title = title[:1].upper() + title[1:] + (" (simulated)" if found.simulated else "")
@@ -164,6 +167,15 @@ def _of(found: Comparison) -> str:
     return " (simulated data)" if found.simulated else ""
 
 
+def _blood(found: Comparison) -> str:
+    """Which blood is compared, in a heading."""
+    return "blood as a whole" if found.label == BLOOD else f"{found.label} blood"
+
+
+def _p(value: float) -> str:
+    return DASH if pd.isna(value) else p_said(value).replace("below ", "<")
+
+
 def _paired(found: Comparison) -> PrintTable:
     pairs = [f"{first} − {second}" for first, second in zip(found.paired["first"], found.paired["second"], strict=True)]
     starts = tuple(at for at in range(len(pairs)) if at == 0 or pairs[at] != pairs[at - 1])
@@ -178,6 +190,7 @@ def _paired(found: Comparison) -> PrintTable:
             DASH
             if pd.isna(row.get("loa_lower"))
             else f"{number(row['loa_lower'], 1)} to {number(row['loa_upper'], 1)}",
+            _p(row["p_holm"]),
         )
         for at, row in enumerate(found.paired.to_dict("records"))
     )
@@ -186,13 +199,20 @@ def _paired(found: Comparison) -> PrintTable:
     return PrintTable(
         "paired",
         "First run − second run on the same cases" + _of(found),
-        ("Runs", "Measure", "n (patients)", "First", "Second", "Difference", "Limits of agreement"),
+        ("Runs", "Measure", "n (patients)", "First", "Second", "Difference", "Limits of agreement", "P"),
         rows,
-        f"Mean difference (95 % interval, {INTERVALS}), not adjusted for the number of comparisons. Volumes: cases "
-        f"that are parenchymal or of no stated type; limits of agreement are of the one run with the other.{lacking}",
+        f"Mean difference (95 % interval, {INTERVALS}), not adjusted for the number of comparisons; P: Wilcoxon's test "
+        f"of patients' mean differences, adjusted over the pairs of runs (Holm). Volumes: {_compared(found)}; limits "
+        f"of agreement are of the one run with the other.{lacking}",
         worded=2,
         groups=starts,
     )
+
+
+def _compared(found: Comparison) -> str:
+    if found.label == BLOOD:
+        return "cases that are parenchymal or of no stated type"
+    return f"{found.label} blood of the cases whose reference has it"
 
 
 def _paired_marks(paired: pd.DataFrame) -> dict | None:
@@ -223,7 +243,7 @@ def _agreement(found: Comparison) -> PrintTable:
     )
     return PrintTable(
         "agreement",
-        "Difference from the reference volume, shared cases" + _of(found),
+        f"Difference from the reference volume of {_blood(found)}, shared cases" + _of(found),
         ("Run", "n", "Bias, ml", "SD, ml", "Lower limit, ml", "Upper limit, ml", "Absolute error, ml"),
         rows,
         "Difference = run − reference. In brackets 95 % intervals, which allow for several scans of a patient: of the "
@@ -248,7 +268,7 @@ def _dice(found: Comparison) -> PrintTable:
         )
     return PrintTable(
         "dice",
-        "Dice of blood as a whole, shared cases" + _of(found),
+        f"Dice of {_blood(found)}, shared cases" + _of(found),
         ("Type", "Run", "n (patients)", "Mean Dice"),
         tuple(cells),
         f"Mean (95 % interval, {INTERVALS}); n cases (of so many patients).",
@@ -297,6 +317,11 @@ def _limits(found: Comparison) -> list[str]:
         "An interval that holds zero does not show that runs are equal, only that these cases cannot tell them apart.",
         "Differences between seeds are of the training; differences between readers or models are of much else too.",
     ]
+    apart = [f"{run.name} {run.agreed_on}" for run in found.runs if run.agreed_on != found.label]
+    if apart:
+        said.append(
+            f"Here the volumes are of {_blood(found)}; the runs' own reports compare other: {', '.join(apart)}."
+        )
     if len(found.dice) == 0:
         said.append("No overlap is compared: not every run has masks of this method.")
     listed = set.intersection(*(set(run.measurements["case_id"]) for run in found.runs))

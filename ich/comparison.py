@@ -149,14 +149,23 @@ def hodges_lehmann(differences: ArrayLike, confidence: float = 0.95) -> Shift:
     n = values.size
     rows, columns = np.triu_indices(n)
     walsh = np.sort((values[rows] + values[columns]) / 2)
-    exact = n <= EXACT_UP_TO and np.unique(np.abs(values)).size == n and bool(np.all(values != 0))
     depth, reached = _signed_rank_depth(n, confidence, n <= EXACT_UP_TO)
-    p = 1.0
-    if np.any(values != 0):
-        nonzero = values[values != 0]
-        p = float(wilcoxon(nonzero, method="exact" if exact else "asymptotic", correction=not exact).pvalue)
+    p, exact = signed_rank(values)
     ends = float(walsh[depth - 1]), float(walsh[walsh.size - depth])
-    return Shift(n, float(np.median(walsh)), ends, reached, min(p, 1.0), exact)
+    return Shift(n, float(np.median(walsh)), ends, reached, p, exact)
+
+
+def signed_rank(values: np.ndarray) -> tuple[float, bool]:
+    """P value of Wilcoxon's test of differences (n,), 1 where all are zero, and whether it is exact.
+
+    Zero differences are left out; exact without them, without ties and up to 50.
+    """
+    nonzero = values[values != 0]
+    if nonzero.size == 0:
+        return 1.0, False
+    exact = values.size <= EXACT_UP_TO and np.unique(np.abs(values)).size == values.size == nonzero.size
+    p = float(wilcoxon(nonzero, method="exact" if exact else "asymptotic", correction=not exact).pvalue)
+    return min(p, 1.0), exact
 
 
 def _signed_rank_depth(n: int, confidence: float, counted: bool) -> tuple[int, float]:

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 from made_page import check_page
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, wilcoxon
+from statsmodels.stats.multitest import multipletests
 
 from ich import cli
 from ich.compare import compare, read_run, read_runs, shared_cases
@@ -194,3 +195,61 @@ def test_the_command_compares_and_says_what_is_wrong(two, tmp_path, capsys):
     assert "2 runs, 24 shared cases" in capsys.readouterr().out
     assert cli.main(["compare", "first", "third", *out]) == 2
     assert "ich compare: third: no run folder" in capsys.readouterr().err
+
+
+def test_p_values_are_those_of_wilcoxon_with_holms_correction_over_the_runs(tmp_path):
+    seeds = np.random.default_rng(3)
+    folders = [write_run(tmp_path / f"run{k}", REFERENCE + seeds.normal(0.3 * k, 1, 24)) for k in range(3)]
+    found = compare(read_runs(folders))
+    errors = found.paired[(found.paired["measure"] == "absolute error, ml") & (found.paired["group"] == "all")]
+    off = [(pd.read_csv(f / "tables" / "measurements.csv")["network_ml"] - REFERENCE).abs()[:20] for f in folders]
+    wanted = [wilcoxon(off[a], off[b]).pvalue for a, b in ((0, 1), (0, 2), (1, 2))]
+    np.testing.assert_allclose(errors["p"], wanted, rtol=1e-9)
+    np.testing.assert_allclose(errors["p_holm"], multipletests(wanted, method="holm")[1], rtol=1e-9)
+
+
+def test_the_p_value_takes_patients_not_scans(tmp_path):
+    cases = CASES.head(20).assign(patient_id=[f"p{i // 2}" for i in range(20)])
+    shift = np.linspace(-1, 2, 20)
+    folders = [write_run(tmp_path / "a", cases["reference_ml"], cases=cases),
+               write_run(tmp_path / "b", cases["reference_ml"] + shift, cases=cases)]  # fmt: skip
+    found = compare(read_runs(folders)).paired.set_index(["measure", "group"])
+    assert found.loc[("volume, ml", "all"), "p"] == pytest.approx(wilcoxon(shift.reshape(10, 2).mean(axis=1)).pvalue)
+
+
+def by_label(folder, predicted, dice):
+    """A run whose 8 last cases have ventricular blood, 2 ml and more, beside the parenchymal."""
+    write_run(folder, REFERENCE, np.full(24, 0.9))
+    path = folder / "tables" / "metrics.csv"
+    whole = pd.read_csv(path)
+    label = whole.assign(label="ventricular", reference_ml=np.where(np.arange(24) < 16, 0.0, np.arange(24) - 14.0),
+                         predicted_ml=predicted, dice=dice)  # fmt: skip
+    pd.concat([whole, label]).to_csv(path, index=False)
+    return folder
+
+
+def test_volumes_and_dice_of_one_label_are_of_the_cases_whose_reference_has_it(tmp_path, capsys):
+    truth = np.where(np.arange(24) < 16, 0.0, np.arange(24) - 14.0)
+    first = by_label(tmp_path / "first", truth + 0.25, np.full(24, 0.8))
+    second = by_label(tmp_path / "second", truth - 0.5, np.full(24, 0.7))
+    found = compare(read_runs([first, second], "ventricular"))
+    assert list(found.cases["case_id"]) == [f"case-{i:02}" for i in range(16, 24)]
+    assert list(found.agreement["bias"]) == pytest.approx([0.25, -0.5])
+    rows = found.paired.set_index(["measure", "group"])["difference"]
+    assert rows["volume, ml", "all"] == pytest.approx(0.75)
+    assert rows["Dice", "all"] == pytest.approx(0.1)
+    assert cli.main(["compare", str(first), str(second), "--label", "ventricular", "--out", str(tmp_path / "c")]) == 0
+    page = (tmp_path / "c" / "index.html").read_text()
+    assert "ventricular blood of the cases whose reference has it" in page
+    assert "the runs&#39; own reports compare other: first blood, second blood" in page
+
+
+def test_a_label_that_cannot_be_compared_is_named(tmp_path):
+    masks = write_run(tmp_path / "masks", REFERENCE)
+    with pytest.raises(ValueError, match=r"run masks has no tables/metrics\.csv, so no volumes of single labels"):
+        read_run(masks, label="ventricular")
+    first, second = (by_label(tmp_path / name, REFERENCE, 0.5) for name in "ab")
+    with pytest.raises(ValueError, match="run a: no reference outline has the label subarachnoid"):
+        read_runs([first, second], "subarachnoid")
+    with pytest.raises(ValueError, match="run a has no abc2_ml; its volumes are reference_ml, network_ml"):
+        shared_cases(read_runs([first, second], "ventricular"), "abc2_ml")
