@@ -42,7 +42,7 @@ from ich.resampling import (
     wilson,
 )
 from ich.shared_statistics import LIMITS, shared_statistics, table_pairs
-from ich.strata import agreement_table
+from ich.strata import agreement_table, in_strata
 from ich.volume_classes import (
     confusion,
     false_expansion,
@@ -73,6 +73,7 @@ __all__ = [
     "false_expansion",
     "hodges_lehmann",
     "holm",
+    "in_strata",
     "intraclass",
     "kappa",
     "limit_factors",

@@ -83,6 +83,11 @@ def by_stratum(agreed: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
     shown = inside.reindex(columns=["stratum", "method", "n", "n_patients", "sd", *ends])
     order = {name: place for place, name in enumerate(shown["stratum"].unique())}
     shown = shown.sort_values("stratum", key=lambda names: names.map(order), kind="stable")
-    said = shown["stratum"].str.replace("volume_group: ", "reference ", regex=False)
-    volume = shown["stratum"].str.startswith("volume_group: ")
-    return shown.assign(stratum=said.where(~volume, said + " ml"), method=shown["method"].map(labels))
+    return shown.assign(stratum=stratum_said(shown["stratum"]), method=shown["method"].map(labels))
+
+
+def stratum_said(strata: pd.Series) -> pd.Series:
+    """Names of strata, of `ich.strata`, as a reader meets them."""
+    said = strata.astype(str)
+    volume = said.str.startswith("volume_group: ")
+    return said.where(~volume, said.str.replace("volume_group: ", "reference ", regex=False) + " ml")

@@ -1,4 +1,4 @@
-"""Agreement of methods with one reference, over all cases and within strata: rows of agreement.csv."""
+"""Strata of cases, and agreement of methods with one reference over all cases and within them (agreement.csv)."""
 
 from collections.abc import Sequence
 
@@ -66,6 +66,18 @@ def agreement_table(
     found["bias_p_holm"] = found["bias_p"]
     found.loc[inside, "bias_p_holm"] = holm(found.loc[inside, "bias_p"])
     return found[[*(name for name in found if name != "note"), "note"]]
+
+
+def in_strata(table: pd.DataFrame, strata: Sequence[str]) -> pd.DataFrame:
+    """Each row once for every stratum that it is in, which the categorical column `stratum` names ("all" first).
+
+    Parameters
+    ----------
+    strata : as of `agreement_table`.
+    """
+    parts = _strata(table, strata)
+    long = pd.concat([part.assign(stratum=name) for name, part in parts], ignore_index=True)
+    return long.assign(stratum=pd.Categorical(long["stratum"], [name for name, _ in parts], ordered=True))
 
 
 def _strata(table: pd.DataFrame, strata: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:

@@ -8,7 +8,8 @@ from statsmodels.stats.weightstats import DescrStatsW
 from ich import tables
 from ich.bland_altman import bland_altman
 from ich.comparison import holm, volume_group
-from ich.strata import agreement_table
+from ich.resampling import mean_by_group
+from ich.strata import agreement_table, in_strata
 
 
 @pytest.fixture
@@ -112,3 +113,18 @@ def test_numbers_with_many_values_are_told_apart_by_thirds_of_the_cases(volumes)
     found = agreement_table(table, "reference_ml", ["network_ml"], ["age", "slice_mm"]).set_index("stratum")["n"]
     thirds = {"age: 41 to 60": 20, "age: 61 to 80": 20, "age: 81 to 100": 20}
     assert found.to_dict() == {"all": 60, **thirds, "slice_mm: 1.0": 30, "slice_mm: 5.0": 30}
+
+
+def test_cases_stand_in_every_stratum_once(volumes):
+    long = in_strata(volumes.assign(site=volumes["site"].where(volumes["site"] != "c")), ["site"])
+    assert long["stratum"].cat.categories.tolist() == ["all", "site: a", "site: b", "site: not stated"]
+    assert long["stratum"].value_counts(sort=False).tolist() == [60, 40, 18, 2]
+    assert set(long.loc[long["stratum"] == "site: b", "case_id"]) == {f"{i:03d}" for i in range(40, 58)}
+
+
+def test_means_within_strata_come_in_their_order(volumes):
+    scored = volumes.assign(dice=np.linspace(0.5, 1, 60), patient_id=volumes["case_id"])
+    found = mean_by_group(in_strata(scored, ["site"]), "dice", "stratum", n_resamples=50)
+    assert found["stratum"].tolist() == ["all", "site: a", "site: b", "site: c"]
+    parts = (scored["dice"], scored["dice"][:40], scored["dice"][40:58], scored["dice"][58:])
+    assert found["mean"].tolist() == pytest.approx([part.mean() for part in parts])
