@@ -20,7 +20,7 @@ def check_choices(values: Mapping[str, Mapping[str, object]]) -> None:
     ValueError
         Names the parameter, its value and what was wanted.
     """
-    from ich.quality import checks
+    from ich.quality import checks, limits_from
     from ich.sources import KINDS
     from ich.splits import RULES
 
@@ -51,3 +51,4 @@ def check_choices(values: Mapping[str, Mapping[str, object]]) -> None:
     flags = str(first.get("exclude_flagged", "default"))
     if flags != "default":
         checks(tuple(filter(None, flags.split(","))))
+    limits_from(str(first.get("quality_limits", "")))

@@ -15,7 +15,7 @@ from ich.given import own_patients
 from ich.grid import Grid, as_acquired
 from ich.layouts import NO_IMAGE
 from ich.parallel import each
-from ich.quality import EXCLUDING, check_quality
+from ich.quality import EXCLUDING, QualityLimits, check_quality
 from ich.scan import ScanError, check_same_grid, read_mask, read_scan, write_mask
 from ich.tables import LABELS, SPLITS
 
@@ -49,7 +49,9 @@ def _type_of(volumes: dict[str, float], stated: object, label_1_stated: bool) ->
     return present[0] if len(present) == 1 else "mixed"
 
 
-def _died(case: dict, run_dir: Path, need_image: bool, excluding: tuple[str, ...]) -> _Checked:
+def _died(
+    case: dict, run_dir: Path, need_image: bool, excluding: tuple[str, ...], limits: QualityLimits | None
+) -> _Checked:
     return _Checked(
         {}, "the process that read this case died: a damaged file, too little memory or no end within ten minutes"
     )
@@ -80,7 +82,9 @@ def _outlined(case: dict, labels: np.ndarray, grid: Grid) -> dict:
     }
 
 
-def _check_case(case: dict, run_dir: Path, need_image: bool, excluding: tuple[str, ...]) -> _Checked:
+def _check_case(
+    case: dict, run_dir: Path, need_image: bool, excluding: tuple[str, ...], limits: QualityLimits | None
+) -> _Checked:
     """Read one case; what is wrong with it becomes its reason."""
     row: dict = {}
     if isinstance(case.get("reason"), str):
@@ -103,7 +107,7 @@ def _check_case(case: dict, run_dir: Path, need_image: bool, excluding: tuple[st
                 (run_dir / row["reference_mask"]).parent.mkdir(parents=True, exist_ok=True)
                 write_mask(run_dir / row["reference_mask"], labels, acquired)
             row.update(hu_min=float(scan.hu.min()), hu_max=float(scan.hu.max()), content=_content(scan.hu, scan.grid))
-            quality = check_quality(scan, labels)
+            quality = check_quality(scan, labels, limits)
             row.update(quality.row)
             row["quality_flags"] = "; ".join(f"{name}: {text}" for name, text in quality.flags.items()) or None
             row["quality_slices"] = json.dumps(quality.slices) if quality.slices else None
@@ -143,6 +147,7 @@ def build(
     jobs: int = -1,
     *,
     excluding: tuple[str, ...] = EXCLUDING,
+    limits: QualityLimits | None = None,
     set_aside: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Read every case once and decide whether it is included.
@@ -153,6 +158,7 @@ def build(
         that is already there excludes the case unread.
     need_image : whether a case without a readable scan on the mask's grid is excluded.
     excluding : quality checks of `ich.quality` that exclude a case; the others only flag it.
+    limits : of these checks; None: as they are in `QualityLimits`.
     set_aside : case_id and reason of cases that an analyst has looked at and left out.
 
     Returns
@@ -168,7 +174,7 @@ def build(
     """
     sources = own_patients(sources)
     cases = sources.to_dict("records")
-    work = [(case, run_dir, need_image, excluding) for case in cases]
+    work = [(case, run_dir, need_image, excluding, limits) for case in cases]
     checked = each(_check_case, work, jobs, what="cases", dead=_died)
     patients = {name: f"patient-{number:04d}" for number, name in enumerate(sources["patient_id"].unique(), 1)}
     if "pseudonymous" in sources and sources["pseudonymous"].all():

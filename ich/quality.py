@@ -3,6 +3,7 @@
 The checks look at the scan on a grid of about 2 mm in plane. Left and right cannot be told apart by them.
 """
 
+import math
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -53,6 +54,27 @@ class QualityLimits:
     shift_mm: float = _limit(3, "mask_shifted", "mask brighter by over 8 HU when moved by {} mm or more, or mirrored")
 
 
+def limits_from(text: str) -> QualityLimits:
+    """Limits of a text such as `slice_mm=10,mask_high_hu=100`; those that it does not name are as they are.
+
+    Raises
+    ------
+    ValueError : a part is no `name=number`, or no limit has that name.
+    """
+    changed = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        name, _, value = (each.strip() for each in part.partition("="))
+        if name not in (known := [each.name for each in fields(QualityLimits)]):
+            raise ValueError(f"quality_limits: no limit {name!r}; there are {', '.join(known)}")
+        try:
+            changed[name] = float(value)
+        except ValueError as error:
+            raise ValueError(f"quality_limits: {part!r}, wanted {name}=NUMBER") from error
+        if math.isnan(changed[name]):
+            raise ValueError(f"quality_limits: {part!r}, wanted a number")
+    return QualityLimits(**changed)
+
+
 @dataclass
 class Quality:
     """What the checks found."""
@@ -68,7 +90,7 @@ class Quality:
 
 
 def checks(excluding: tuple[str, ...] = EXCLUDING, limits: QualityLimits | None = None) -> pd.DataFrame:
-    """Every check with its limits: check, flagged when, excludes.
+    """Every check: check, flagged when, excludes, limits (each `name=value`, as `limits_from` takes them).
 
     Raises
     ------
@@ -80,15 +102,22 @@ def checks(excluding: tuple[str, ...] = EXCLUDING, limits: QualityLimits | None 
         "values": ["values are no Hounsfield units (shifted by 1024, or gray levels)"],
         "reading": ["the header names a contrast agent, or files are damaged or doubled, or bone is cut off"],
     }
+    named: dict[str, list[str]] = {}
     for each in fields(limits):
-        text = each.metadata["text"].format(f"{getattr(limits, each.name):g}")
-        rows.setdefault(each.metadata["check"], []).append(text)
+        check, value = each.metadata["check"], f"{getattr(limits, each.name):g}"
+        rows.setdefault(check, []).append(each.metadata["text"].format(value))
+        named.setdefault(check, []).append(f"{each.name}={value}")
     unknown = [name for name in excluding if name not in rows]
     if unknown:
         raise ValueError(f"exclude_flagged: no check {', '.join(unknown)}; there are {', '.join(rows)}")
     return pd.DataFrame(
         [
-            {"check": name, "flagged when": "; ".join(texts), "excludes": name in excluding}
+            {
+                "check": name,
+                "flagged when": "; ".join(texts),
+                "excludes": name in excluding,
+                "limits": ", ".join(named.get(name, [])),
+            }
             for name, texts in rows.items()
         ]
     )

@@ -15,6 +15,7 @@ from ich.choices import check_choices
         ({"source": "dicm", "root": "EXPORT"}, "source=dicm: wanted one of physionet"),
         ({"split_rule": "stratifed"}, "split_rule=stratifed: wanted one of stratified, date, site, folds, given"),
         ({"exclude_flagged": "head,moon"}, "no check moon"),
+        ({"quality_limits": "moon_mm=1"}, "no limit 'moon_mm'"),
     ],
 )
 def test_refused(given, said):

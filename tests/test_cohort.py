@@ -7,6 +7,7 @@ import pytest
 from made_dicom import write_series
 
 from ich import cohort, own_cases, tables
+from ich.quality import QualityLimits
 from ich.scan import read_mask, read_scan
 
 
@@ -308,3 +309,14 @@ def test_a_reason_does_not_tell_the_name_of_a_file(tmp_path):
     reasons = " ".join(table["reason"])
     assert "the mask: " in reasons
     assert not any(name in reasons for name in ("Müller", "Meier", "Süd"))
+
+
+def test_limits_of_quality_checks_hold_in_the_cohort(folders):
+    """Slices of these scans are 5 mm apart."""
+    masks, images, run = folders
+    sources = own_cases.from_folders(masks, images, run)
+    for limit, kept in ((5.5, True), (4.5, False)):
+        limits = QualityLimits(slice_mm=limit)
+        table = cohort.build(sources, run, True, 1, excluding=("slices",), limits=limits).set_index("case_id")
+        assert bool(table.loc["good", "included"]) is kept
+    assert table.loc["good", "reason"] == "slices: 5.0 mm apart, limit 4.5"

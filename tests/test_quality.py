@@ -1,5 +1,6 @@
 """Every check, on simulated scans that one fault at a time was put into, and on real ones."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy import ndimage
 from ich.grid import Scan
 from ich.hounsfield import floor_padding, value_kind
 from ich.phantom import make_case
-from ich.quality import EXCLUDING, QualityLimits, block_mean, check_quality, checks
+from ich.quality import EXCLUDING, QualityLimits, block_mean, check_quality, checks, limits_from
 from ich.scan import read_scan
 
 
@@ -215,3 +216,21 @@ def test_block_mean_is_the_mean_of_blocks():
     values = np.random.default_rng(0).normal(size=(7, 8, 3)).astype(np.float32)
     expected = values[:6, :8].reshape(2, 3, 4, 2, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(block_mean(values, (3, 2)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_limits_of_a_study_are_named_in_a_text():
+    assert limits_from("") == QualityLimits()
+    assert limits_from(" slice_mm=10, mask_high_hu=1e2 ") == QualityLimits(slice_mm=10, mask_high_hu=100)
+    table = checks(limits=limits_from("slice_mm=10")).set_index("check")
+    assert table.loc["slices", "limits"] == "slice_mm=10, gap=1.9"
+    assert "slices over 10 mm apart" in table.loc["slices", "flagged when"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("slices=10", "no limit 'slices'; there are head_ml, wide"), ("slice_mm", "'slice_mm', wanted slice_mm=NUMBER"),
+     ("slice_mm=wide", "wanted slice_mm=NUMBER"), ("slice_mm=nan", "wanted a number")],
+)  # fmt: skip
+def test_limits_that_are_none_are_named(text, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        limits_from(text)
