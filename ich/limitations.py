@@ -38,6 +38,11 @@ def limits_of(run: Path, said: dict, own: str) -> list[str]:
         )
     if (run / "tables" / "training.csv").is_file():
         found.append("One training on one split: another seed or another hospital will give other numbers.")
+    elif blood and own == "network":
+        found.append(
+            "The network was trained in another study: none of its scans is among these, as far as its model folder "
+            "tells, but another scan of one of its patients might be."
+        )
     if own != "network":
         found.append("The predictions were made elsewhere; notebooks, figures and CSV tables call them network.")
     if dice_rows(run) or beside_paper(errors):
