@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     comparing.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or name of a run in reports")
     comparing.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     comparing.add_argument("--method", default="network_ml", metavar="COL", help="volume column (default: network_ml)")
+    comparing.add_argument("--by", default="", metavar="COL", help="columns of cohort.csv to tell apart by, by comma")
     comparing.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
 
     segment = command("segment", "one scan to mask, case.json and case.html (research use only)")

@@ -224,9 +224,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from ich.compare import compare, read_runs
     from ich.compare_page import write_comparison
+    from ich.volume_table import listed
 
     folders = [_run(run, options.reports) for run in options.runs]
-    found = compare(read_runs(folders), options.method)
+    found = compare(read_runs(folders), options.method, by=listed(options.by))
     print(f"{len(found.runs)} runs, {len(found.cases)} shared cases: {write_comparison(found, options.out)}")
     return 0
 
