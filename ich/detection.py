@@ -21,14 +21,19 @@ def without_blood(run: Path) -> pd.DataFrame:
     """Rows of the cohort table of scans without blood that a network can be tested on.
 
     They are cases whose reference mask is empty and of which nobody states a type, so that they are in no split; of
-    patients that no split teaches or chooses by, and not given to such a split.
+    patients that no split teaches or chooses by, and not given to such a split. The same scan counts once, and not
+    where it is that of a case with blood.
     """
     cohort, splits = (tables.read(run / "tables" / f"{name}.csv") for name in ("cohort", "splits"))
     held = splits.loc[splits["split"] != "test", "patient_id"]
     found = cohort[(cohort["reason"] == EMPTY) & cohort["hemorrhage_type"].isna()]
     if "split" in found:
         found = found[found["split"].isna() | (found["split"] == "test")]
-    return found[~found["patient_id"].isin(held)].reset_index(drop=True)
+    found = found[~found["patient_id"].isin(held)]
+    pixels = found["content"].where(found["image"].notna())  # of a mask alone the digest is that of an empty mask
+    seen = cohort.loc[cohort["included"], "content"].dropna()
+    again = pixels.notna() & (pixels.duplicated() | pixels.isin(seen))
+    return found[~again].reset_index(drop=True)
 
 
 def failures(run: Path) -> pd.DataFrame:

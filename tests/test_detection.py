@@ -105,6 +105,18 @@ def test_scans_without_blood_are_those_that_nothing_speaks_against(run):
     assert without_blood(run)["case_id"].tolist() == ["blank", "before the bleed"]
 
 
+def test_a_scan_counts_once_and_not_as_with_and_without_blood(run):
+    cohort = tables.read(run / "tables" / "cohort.csv")
+    every = cohort.assign(content="of an empty mask")
+    tables.write(every, run / "tables" / "cohort.csv")
+    assert len(without_blood(run)) == 2  # masks alone
+    tables.write(every.assign(image="scan.nii.gz"), run / "tables" / "cohort.csv")
+    assert without_blood(run).empty  # that of the bleed
+    every.loc[every["included"], "content"] = "of a bleed"
+    tables.write(every.assign(image="scan.nii.gz"), run / "tables" / "cohort.csv")
+    assert without_blood(run)["case_id"].tolist() == ["blank"]
+
+
 def test_a_scan_given_to_training_is_none_to_test_on(run):
     cohort = tables.read(run / "tables" / "cohort.csv")
     cohort["split"] = cohort["case_id"].map({"blank": "train", "before the bleed": "test"})
