@@ -73,6 +73,7 @@ Modules, each importing only from those before it:
 - volume_table: volumes that were measured elsewhere
 - own_cases: folders or a manifest of one's own
 - cohort: sources to a checked cohort
+- detection: whether scans with and without blood are told apart
 - sources: every kind of dataset
 - intake: a dataset's cases into a run folder
 - table_one: Table 1

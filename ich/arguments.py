@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
         choices=["blood", "parenchymal", "ventricular", "subarachnoid"],
         help="compare all blood (default), or one label in every case that has it",
     )
+    comparing.add_argument("--by", default="", metavar="COL", help="columns of cohort.csv to tell apart by, by comma")
     comparing.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
 
     segment = command("segment", "one scan to mask, case.json and case.html (research use only)")

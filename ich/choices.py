@@ -45,6 +45,13 @@ def check_choices(values: Mapping[str, Mapping[str, object]]) -> None:
             f"masks={first['masks']} is given without images, and 02_training needs images (scans); for masks alone: "
             "ich study masks"
         )
+    tested = values.get("03_test_set", {})
+    if tested.get("model_from"):
+        if tested.get("predictions") or "02_training" in values:
+            other = "predictions" if tested.get("predictions") else "02_training, which trains a network of its own"
+            raise ValueError(f"model_from={tested['model_from']} is given beside {other}: a run tests one of both")
+        if first.get("masks") and not first.get("images"):
+            raise ValueError(f"masks={first['masks']} is given without images, and a network needs images (scans)")
     given = [name for name in DATA if first.get(name)]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} are given: cases come from one of {', '.join(DATA)}")

@@ -119,7 +119,7 @@ def _cohort(options: argparse.Namespace) -> int:
 
 def _run_folder(profile_name: str, settings: list[str], out: Path, overwrite: bool) -> int:
     """Run a profile into a folder of the caller's choice; says what was excluded."""
-    from ich import run_folder, tables
+    from ich import detection, run_folder, tables
     from ich.notebook import NotebookFailed
     from ich.study import plan, read_profile, run_study
 
@@ -149,7 +149,7 @@ def _run_folder(profile_name: str, settings: list[str], out: Path, overwrite: bo
         print(f"\ninterrupted; begin again with --overwrite, or remove {out}", file=sys.stderr)
         return 130
     print(f"Report: {index}")
-    return _say_failures(tables.read(out / "tables" / "exclusions.csv"))
+    return _say_failures(detection.failures(out))
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -224,9 +224,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from ich.compare import compare, read_runs
     from ich.compare_page import write_comparison
+    from ich.volume_table import listed
 
     folders = [_run(run, options.reports) for run in options.runs]
-    found = compare(read_runs(folders, options.label), options.method)
+    found = compare(read_runs(folders, options.label), options.method, by=listed(options.by))
     print(f"{len(found.runs)} runs, {len(found.cases)} shared cases: {write_comparison(found, options.out)}")
     return 0
 

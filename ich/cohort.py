@@ -19,6 +19,7 @@ from ich.quality import EXCLUDING, QualityLimits, check_quality
 from ich.scan import ScanError, check_same_grid, read_mask, read_scan, write_mask
 from ich.tables import LABELS, SPLITS
 
+EMPTY = "the reference mask is empty"  # by it `ich.detection` knows a scan without blood
 MOST_REASONS = 4  # lines beside the flow of cases
 STATED = ("hemorrhage_type", "reference_mask")  # what a case is given with, though reading it may change it
 
@@ -44,7 +45,7 @@ def _type_of(volumes: dict[str, float], stated: object, label_1_stated: bool) ->
     if isinstance(stated, str):
         return stated
     present = [name for name, volume in volumes.items() if volume > 0]
-    if present == ["parenchymal"] and not label_1_stated:
+    if not present or (present == ["parenchymal"] and not label_1_stated):
         return None
     return present[0] if len(present) == 1 else "mixed"
 
@@ -117,7 +118,7 @@ def _check_case(
     except (ScanError, OSError) as error:
         return _Checked(row, _without_folder(_without_names(str(error), case, run_dir), run_dir))
     if row["reference_volume_ml"] == 0:
-        return _Checked(row, "the reference mask is empty")
+        return _Checked(row, EMPTY)
     return _Checked(row, None)
 
 

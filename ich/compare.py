@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,8 +13,9 @@ from ich import tables
 from ich.bland_altman import bland_altman
 from ich.comparison import holm, signed_rank, volume_group
 from ich.linked import mean_per_patient, owners
-from ich.pairs import FEWEST, flat, only
+from ich.pairs import FEWEST, flat, only, require_columns
 from ich.resampling import NOT_NEGATIVE, SHARE, bootstrap_mean
+from ich.strata import strata_of
 
 READERS = {"network_ml": "network", "second_reader_ml": "second_reader"}  # volumes that have a Dice
 BLOOD = "blood"  # what all labels together are called in metrics.csv
@@ -30,6 +32,7 @@ class Run:
     measurements: pd.DataFrame  # of `label`
     metrics: pd.DataFrame | None  # of `label`; None for a run of masks alone
     simulated: bool
+    cohort: pd.DataFrame | None = None  # None for a run of a table of volumes
     label: str = BLOOD  # which blood counts: all, or one label
     agreed_on: str = BLOOD  # which blood the run's own 04 compared
 
@@ -79,10 +82,11 @@ def read_run(folder: Path, name: str = "", label: str = BLOOD) -> Run:
         raise ValueError(f"run {folder.name} is unfinished: it has no manifest.json; finish it with --resume")
     if not (folder / "tables" / "measurements.csv").is_file():
         raise ValueError(f"run {folder.name} has no tables/measurements.csv, so no volumes to compare")
-    cohort, path = folder / "tables" / "cohort.csv", folder / "tables" / "metrics.csv"
+    path, cohort_path = folder / "tables" / "metrics.csv", folder / "tables" / "cohort.csv"
     metrics = tables.read(path) if path.is_file() else None
     if metrics is not None:
         metrics = metrics[metrics["label"] == label]
+    cohort = tables.read(cohort_path) if cohort_path.is_file() else None
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return Run(
         name or folder.name,
@@ -91,7 +95,8 @@ def read_run(folder: Path, name: str = "", label: str = BLOOD) -> Run:
         if label == BLOOD
         else _of_label(folder.name, metrics, label),
         metrics,
-        cohort.is_file() and bool(tables.read(cohort)["simulated"].any()),
+        cohort is not None and bool(cohort["simulated"].any()),
+        cohort,
         label,
         manifest["notebooks"].get("04_agreement", {}).get("parameters", {}).get("volume", BLOOD),
     )
@@ -196,15 +201,29 @@ def _dice(run: Run, reader: str) -> pd.Series:
     return run.metrics[run.metrics["reader"] == reader].set_index("case_id")["dice"]
 
 
-def compare(runs: list[Run], method: str = "network_ml", *, n_resamples: int = 2000, seed: int = 1) -> Comparison:
+def compare(
+    runs: list[Run], method: str = "network_ml", *, by: Sequence[str] = (), n_resamples: int = 2000, seed: int = 1
+) -> Comparison:
     """Agreement of each run with the reference and paired differences of every two runs.
 
     Volumes of all blood are compared in cases that are parenchymal or of no stated type, as in the runs themselves;
     Dice, and volumes of one label, in all that have it. `paired` has a row for each measure and group (hemorrhage type
     for Dice, reference volume for errors) with the p value of Wilcoxon's signed-rank test of the patients' mean
     differences, and Holm's correction of it over the pairs of runs; of volumes the limits of agreement too.
+
+    Parameters
+    ----------
+    by : columns of the first run's cohort to tell paired differences apart by, too, as `ich.strata` does.
+
+    Raises
+    ------
+    ValueError : as `shared_cases`; the cohort has no such column.
     """
     cases = shared_cases(runs, method)
+    if by:
+        known = runs[0].cohort if runs[0].cohort is not None else cases[["case_id"]]
+        require_columns(known, *by, purpose=f" in cohort.csv of {runs[0].name} to tell differences apart by")
+        cases = cases.merge(known[["case_id", *(name for name in by if name not in cases)]], on="case_id")
     names = [run.name for run in runs]
     bootstrap = {"seed": seed, "n_resamples": n_resamples}
     volumes = tables.for_abc2(cases) if runs[0].label == BLOOD else cases
@@ -221,10 +240,11 @@ def compare(runs: list[Run], method: str = "network_ml", *, n_resamples: int = 2
     )
     named = volume_group(volumes["reference_ml"])
     sizes = {"all": volumes} | {f"{name} ml": volumes[named == name] for name in named.cat.categories}
-    sizes = {name: part for name, part in sizes.items() if len(part)}
+    sizes = {name: part for name, part in sizes.items() if len(part)} | dict(strata_of(volumes, by))
+    paired_groups = groups | dict(strata_of(cases, by)) if scored else {}
     rows = []
     for first, second in combinations(names, 2):
-        for group, part in groups.items():
+        for group, part in paired_groups.items():
             scores = part[f"{first}: Dice"], part[f"{second}: Dice"]
             head = {"measure": "Dice", "group": group, "first": first, "second": second}
             rows.append(head | _paired(scores[0], scores[1], part["patient_id"], bootstrap))

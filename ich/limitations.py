@@ -30,14 +30,31 @@ def limits_of(run: Path, said: dict, own: str) -> list[str]:
     for trend, methods in _trends(run, own).items():
         found.append(f"{trend.format('; '.join(methods))}; agreement.csv has limits that follow the volume.")
     found += _misses(run, own)
+    blank = [
+        row
+        for row in read_rows(run, "detection")
+        if (row.get("reader"), row["marked"]) == ("network", "at all") and row["n_without"] != "0"
+    ]
     blood = [row for row in read_rows(run, "by_label") if (row["reader"], row["label"]) == ("network", "blood")]
-    if blood and blood[0]["n_without"] in ("0", ""):
+    if blank:
+        share = " to ".join(number(1 - float(blank[0][f"specificity_ci_{end}"] or "nan"), 2) for end in ("high", "low"))
+        found.append(
+            f"On {blank[0]['n_false']} of {blank[0]['n_without']} scans without blood the {own} "
+            f"mark{'' if own != 'network' else 's'} blood (95 % interval of the share {share}; at most "
+            f"{_ml(blank[0]['false_max_ml'])}); these scans are in no other number of this report."
+        )
+    elif blood and blood[0]["n_without"] in ("0", ""):
         found.append(
             f"Every test case holds blood: how often the {own} mark{'' if own != 'network' else 's'} blood where there "
             "is none is not known here."
         )
     if (run / "tables" / "training.csv").is_file():
         found.append("One training on one split: another seed or another hospital will give other numbers.")
+    elif blood and own == "network":
+        found.append(
+            "The network was trained in another study: none of its scans is among these, as far as its model folder "
+            "tells, but another scan of one of its patients might be."
+        )
     if own != "network":
         found.append("The predictions were made elsewhere; notebooks, figures and CSV tables call them network.")
     if dice_rows(run) or beside_paper(errors):

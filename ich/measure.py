@@ -189,7 +189,7 @@ def _or_reason(measure, *given):
 
 
 def masks_in(folder: str | Path) -> dict[str, Path]:
-    """Mask files of a folder by case id.
+    """Mask files of a folder by case id; of a folder that `ich segment` has filled, by the names of the scans.
 
     Raises
     ------
@@ -199,9 +199,26 @@ def masks_in(folder: str | Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     found = sorted(path for path in folder.glob("[!.]*") if is_nifti(path))
+    if not found and (folder / "key.csv").is_file():
+        return _segmented(folder)
     if not found:
         raise ValueError(f"{folder}: holds no .nii or .nii.gz file")
     return _by_case(found)
+
+
+def _segmented(folder: Path) -> dict[str, Path]:
+    """Masks of `ich.batch.segment_all` by the name of the scan; a scan that failed has none."""
+    key = pd.read_csv(folder / "key.csv", dtype="str")
+    if list(key) != ["case", "scan"]:
+        raise ValueError(f"{folder}: holds no .nii or .nii.gz file, and a key.csv that `ich segment` did not write")
+    scans = key["scan"].map(case_id_of)
+    if scans.duplicated().any():
+        raise ValueError(f"{folder}: two scans of key.csv are named {scans[scans.duplicated()].iloc[0]}")
+    masks = {scan: folder / case / "mask.nii.gz" for scan, case in zip(scans, key["case"], strict=True)}
+    found = {scan: mask for scan, mask in masks.items() if mask.is_file()}
+    if not found:
+        raise ValueError(f"{folder}: none of the {len(masks)} scans of key.csv has a mask")
+    return found
 
 
 def _by_case(paths: Iterable[str | Path]) -> dict[str, Path]:

@@ -10,7 +10,9 @@ Volumes
 Surfaces
     `hd_mm`, `hd95_mm`, `assd_mm` and `nsd_*` weigh surface elements by area; the `*_voxel_*` columns count
     voxels (see `ich.surface`). HD95 is the larger of the two directed 95th percentiles, ASSD the mean over
-    both surfaces together. All are taken between positions in mm, so slices need not be equally spaced.
+    both surfaces together. All are taken between positions in mm, so slices need not be equally spaced. Slices
+    are stacked along their normal: by how much gantry tilt shifts neighbors against each other in their plane
+    (their distance along the normal times the tangent of the tilt) is left out, as in codes that take a spacing.
 Lesions
     Connected components; voxels that share a corner touch. A reference lesion is detected if the prediction
     covers at least one of its voxels; a predicted lesion is false if no voxel of it lies in the reference.

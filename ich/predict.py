@@ -1,5 +1,6 @@
 """Masks on the native grid from a trained network."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import cycle
@@ -220,8 +221,14 @@ def _predict_case(model_folder: Path, device: str, case: dict, folder: Path) -> 
     return row, count_bins(result.probability, reference > 0).assign(case_id=case["case_id"])
 
 
-def given_predictions(cases: pd.DataFrame, folder: Path, run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def given_predictions(
+    cases: pd.DataFrame, folder: Path, run_dir: Path, known: Collection[str] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Masks that another tool or a reader made, `folder`/<case_id>.nii.gz, in the place of `predict_cases`.
+
+    Parameters
+    ----------
+    known : cases that have a reference and are not looked at here: excluded, or of another split.
 
     Returns
     -------
@@ -236,7 +243,9 @@ def given_predictions(cases: pd.DataFrame, folder: Path, run_dir: Path) -> tuple
     files = masks_in(folder)
     wanted = set(cases["case_id"])
     rows = [(case, path_from_run(path, run_dir)) for case, path in files.items() if case in wanted]
-    unwanted = [(case, "prediction", "prediction without a reference") for case in files if case not in wanted]
+    unwanted = [
+        (case, "prediction", "prediction without a reference") for case in files if case not in wanted.union(known)
+    ]
     return (
         pd.DataFrame(rows, columns=["case_id", "prediction"], dtype="str"),
         pd.DataFrame(unwanted, columns=["case_id", "stage", "reason"], dtype="str"),

@@ -74,7 +74,7 @@ def with_readings(cases: pd.DataFrame, readings: pd.DataFrame) -> tuple[pd.DataF
 def reader_agreement(cases: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFrame:
     """Readers against the reference, against ABC/2 computed by the same rule, against each other and themselves.
 
-    First readings are compared; a reader's second reading of a case is compared with the first.
+    First readings are compared; a reader's later readings of a case are compared with the first.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def reader_agreement(cases: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFram
     -------
     One row per pair: kind, first, second, n, bias (first - second, ml) and limits of agreement with intervals, ICC(A,1)
     with its interval, for repeats the repeatability coefficient (two readings differ by less in 95 %), and a note where
-    there are too few cases. With three readers or more a row holds the ICC of all of them.
+    there are too few cases. Then the rows of `among_readers`.
 
     Source: Bland & Altman 1986 and 1999; McGraw & Wong 1996; see `ich.bland_altman` and `ich.reliability`.
     """
@@ -95,30 +95,61 @@ def reader_agreement(cases: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFram
     wide = own.set_index(["case_id", "reader", "reading"])["abc2_ml"].unstack(["reader", "reading"])  # noqa: PD010
     known = cases.set_index("case_id").loc[wide.index]
     patients = known.get("patient_id")
-    rows = [_row(*pair, patients) for pair in _pairs(wide, known)]
-    first = wide.loc[:, wide.columns.get_level_values("reading") == 1].droplevel("reading", axis=1)
-    complete = first.dropna()
-    if first.shape[1] > 2 and len(complete) >= FEWEST:
-        rules = {str(name).endswith(ALL_SLICES) for name in first}
-        rows.append({"kind": "all readers", "first": f"{first.shape[1]} readers", "second": "each other",
-                     "n": len(complete), **_icc(complete),
-                     "note": "they count C by two rules" if len(rules) > 1 else None})  # fmt: skip
+    rows = [_row(*pair, patients) for pair in _against(wide, known)]
+    among = among_readers(wide, patients).to_dict("records")
+    if len({str(name).endswith(ALL_SLICES) for name in _names(wide)}) > 1:
+        among = [row | {"note": "they count C by two rules"} if row["kind"] == "all readers" else row for row in among]
+    return pd.DataFrame([*rows, *among], columns=COLUMNS)
+
+
+def among_readers(wide: pd.DataFrame, patients: pd.Series | None = None) -> pd.DataFrame:
+    """Readers against each other and themselves.
+
+    Parameters
+    ----------
+    wide : a row per case, columns by reader and reading (from 1), ml; NaN where there is none.
+    patients : the patient of each row; None where each is a patient.
+
+    Returns
+    -------
+    One row per pair as `reader_agreement` has them. A reader of three readings or more has a row with the repeatability
+    coefficient of all of them and the ICC of the cases that have all; three readers or more have one with their ICC.
+    """
+    rows = [_row(*pair, patients) for pair in _pairs(wide)]
+    for name in _names(wide):
+        own = wide[name].dropna(thresh=2)
+        if wide[name].shape[1] > 2 and len(own):
+            row = {"kind": "same reader", "first": f"{name}, {wide[name].shape[1]} readings", "second": "each other"}
+            rows.append(row | {"n": len(own), "repeatability_ml": _repeatability(own)} | _icc(own.dropna()))
+    complete = wide.loc[:, [(name, 1) for name in _names(wide)]].dropna()
+    if complete.shape[1] > 2 and len(complete) >= FEWEST:
+        row = {"kind": "all readers", "first": f"{complete.shape[1]} readers", "second": "each other"}
+        rows.append(row | {"n": len(complete)} | _icc(complete))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _pairs(wide: pd.DataFrame, known: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.Series, pd.Series]]:
-    names = list(wide.columns[wide.columns.get_level_values("reading") == 1].get_level_values("reader"))
+def _names(wide: pd.DataFrame) -> list:
+    return list(wide.columns[wide.columns.get_level_values(1) == 1].get_level_values(0))
+
+
+def _against(wide: pd.DataFrame, known: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.Series, pd.Series]]:
+    names = _names(wide)
     for name in names:
         yield "against the reference", str(name), "reference", wide[name, 1], known["reference_ml"]
     for name in names:
         every = str(name).endswith(ALL_SLICES)
         column, rule = ("abc2_ml", "all slices") if every else ("abc2_kothari_ml", "Kothari's C")
         yield "against the computed", str(name), f"ABC/2, {rule}", wide[name, 1], known[column]
+
+
+def _pairs(wide: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.Series, pd.Series]]:
+    names = _names(wide)
     for one, other in combinations(names, 2):
         yield "between readers", str(one), str(other), wide[one, 1], wide[other, 1]
     for name in names:
-        if (name, 2) in wide.columns:
-            yield "same reader", f"{name}, second reading", f"{name}, first reading", wide[name, 2], wide[name, 1]
+        for later in sorted(number for number in wide[name] if number > 1):
+            said = f"{name}, second reading" if later == 2 else f"{name}, reading {later}"
+            yield "same reader", said, f"{name}, first reading", wide[name, later], wide[name, 1]
 
 
 def _row(kind: str, first: str, second: str, a: pd.Series, b: pd.Series, patients: pd.Series | None) -> dict:
@@ -135,12 +166,19 @@ def _row(kind: str, first: str, second: str, a: pd.Series, b: pd.Series, patient
         low, high = coefficient_intervals(pair(both["a"], both["b"]), owner, 0.95)["icc_a1_ci"]
         row |= {"icc_a1_ci_low": low, "icc_a1_ci_high": high}
     if kind == "same reader":
-        long = both.melt(ignore_index=False, value_name="ml").rename_axis("case_id").reset_index()
-        row["repeatability_ml"] = repeatability(long, subject="case_id", value="ml")["coefficient"]
+        row["repeatability_ml"] = _repeatability(both)
     return row
 
 
+def _repeatability(own: pd.DataFrame) -> float:
+    """Of the readings (cases, readings) of one reader, NaN where a case lacks one."""
+    long = pd.DataFrame({"case": own.index.repeat(own.shape[1]), "ml": own.to_numpy().ravel()})
+    return repeatability(long, subject="case", value="ml")["coefficient"]
+
+
 def _icc(table: pd.DataFrame) -> dict[str, float]:
-    rows = intraclass(table)
+    if len(table) < FEWEST:
+        return {}
+    rows = intraclass(table.to_numpy())
     found = rows[rows["type"] == "ICC(A,1)"].to_dict("records")[0]
     return {"icc_a1": found["icc"], "icc_a1_ci_low": found["ci_low"], "icc_a1_ci_high": found["ci_high"]}

@@ -25,7 +25,7 @@ def describe(run: Path) -> str:
 
 def _set(parameters: dict[str, dict]) -> dict[str, object]:
     """What tells this run from the next: its data and how they were split and learned."""
-    data = ("source", "root", "masks", "images", "manifest", "volumes", "predictions", "n_cases")
+    data = ("source", "root", "masks", "images", "manifest", "volumes", "predictions", "model_from", "n_cases")
     names = (*data, "steps", "split_rule")
     given = {name: value for chosen in parameters.values() for name, value in chosen.items()}
     found = {name: given[name] for name in names if name in given}

@@ -50,7 +50,7 @@ def agreement_table(
     """
     rows = []
     for method in methods:
-        for stratum, part in _strata(table, strata):
+        for stratum, part in strata_of(table, strata):
             row: dict = {"method": method, "reference": reference, "stratum": stratum}
             pairs, patients = table_pairs(part, method, reference, case, patient, minimum=0)
             n_patients = pairs.n if patients is None else len(set(patients))
@@ -75,12 +75,13 @@ def in_strata(table: pd.DataFrame, strata: Sequence[str]) -> pd.DataFrame:
     ----------
     strata : as of `agreement_table`.
     """
-    parts = _strata(table, strata)
+    parts = strata_of(table, strata)
     long = pd.concat([part.assign(stratum=name) for name, part in parts], ignore_index=True)
     return long.assign(stratum=pd.Categorical(long["stratum"], [name for name, _ in parts], ordered=True))
 
 
-def _strata(table: pd.DataFrame, strata: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+def strata_of(table: pd.DataFrame, strata: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    """All rows, then those of each stratum, as `agreement_table` names them."""
     require_columns(table, *strata, purpose=" to stratify by")
     parts = [("all", table)]
     for name in strata:

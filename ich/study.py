@@ -24,8 +24,8 @@ from ich.report import write_report
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH_PARAMETERS = (
-    "masks", "images", "about", "manifest", "root", "set_aside", "predictions", "start_from", "scan", "earlier",
-    "weights", "volumes",
+    "masks", "images", "about", "manifest", "root", "set_aside", "predictions", "start_from", "model_from", "scan",
+    "earlier", "weights", "volumes",
 )  # fmt: skip
 READINGS, TAKES_READINGS = run_folder.READINGS.as_posix(), "04_agreement"
 NAMED_BY_PATIENTS = ("root", "scan", "earlier")  # hospitals name folders by patients: such a path is kept nowhere

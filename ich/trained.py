@@ -1,5 +1,6 @@
 """From a trained network to a model folder, and the training of a run without its notebook."""
 
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ import pandas as pd
 import torch
 
 from ich import distributed, novelty, splits, tables, train
-from ich.atomic import locked
+from ich.atomic import locked, replacing
 from ich.calibration import calibrate, uncalibrated
 from ich.model import Ensemble, Settings, choose_device, load_weights, save_weights
 from ich.recipe import Recipe
@@ -55,6 +56,21 @@ def begin(start_from: str, settings: Settings, run: Path) -> Start:
         )
     check_unseen(card, run, start_from)
     return Start(network.state_dict(), uncalibrated(found), card)
+
+
+def take_over(folder: Path, run: Path) -> None:
+    """Copy the network of another study into a run that tests it.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        It is no model folder, or its network has seen scans that the split of the run keeps from it.
+    """
+    card = load_weights(folder, torch.device("cpu"))[2]
+    check_unseen(card, run, folder.name)
+    for name in filter(None, ("weights.safetensors", card.get("novelty_sha256") and novelty.FILE, "settings.json")):
+        with replacing(run / "model" / name) as part:
+            shutil.copyfile(folder / name, part)
 
 
 def keep(

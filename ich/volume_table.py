@@ -16,6 +16,31 @@ def listed(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def readings_of(text: str) -> dict[str, list[str]]:
+    """Columns of each reader's readings, by the first of them: readers are parted by comma, readings by +.
+
+    Raises
+    ------
+    ValueError : a column is named twice.
+    """
+    found = [[name.strip() for name in each.split("+") if name.strip()] for each in listed(text)]
+    every = [name for each in found for name in each]
+    if twice := {name for name in every if every.count(name) > 1}:
+        raise ValueError(f"readers={text}: column {min(twice)} is named twice")
+    return {each[0]: each for each in found if each}
+
+
+def as_readings(cases: pd.DataFrame, readings: dict[str, list[str]], labels: dict[str, str]) -> pd.DataFrame:
+    """A row per case and columns by reader and reading, as `ich.readers.among_readers` takes them.
+
+    Parameters
+    ----------
+    readings : of `readings_of`. labels : what a reader's first column is called.
+    """
+    columns = {(labels[first], n): cases[name] for first, each in readings.items() for n, name in enumerate(each, 1)}
+    return pd.DataFrame(columns).set_axis(cases["case_id"])
+
+
 def read_volumes(
     path: Path, reference: str, methods: Sequence[str] = (), others: Sequence[str] = (), patient: str = ""
 ) -> pd.DataFrame:

@@ -41,6 +41,17 @@ def test_masks_alone_train_nothing_and_can_still_be_studied():
     check_choices({"01_cohort": {"masks": "M"}, "04_agreement": {}})
 
 
+def test_a_run_tests_one_network_or_masks_made_elsewhere():
+    given, scans = {"model_from": "W"}, {"masks": "M", "images": "S"}
+    with pytest.raises(ValueError, match="model_from=W is given beside predictions"):
+        check_choices({"01_cohort": scans, "03_test_set": given | {"predictions": "P"}})
+    with pytest.raises(ValueError, match="model_from=W is given beside 02_training"):
+        check_choices({"01_cohort": scans, "02_training": {}, "03_test_set": given})
+    with pytest.raises(ValueError, match=r"masks=M is given without images, and a network needs images"):
+        check_choices({"01_cohort": {"masks": "M"}, "03_test_set": given})
+    check_choices({"01_cohort": scans, "03_test_set": given})
+
+
 @pytest.mark.parametrize("given", [{}, {"masks": "M", "images": "S"}, {"manifest": "c"}, {"exclude_flagged": ""}])
 def test_taken(given):
     check_choices({"01_cohort": given})

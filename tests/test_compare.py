@@ -70,6 +70,28 @@ def test_a_constant_difference_is_found_with_an_interval_of_no_width(two):
     assert found.agreement["bias"].tolist() == pytest.approx([0.5, 1.5])
 
 
+def test_differences_are_told_apart_by_columns_of_the_cohort(two, tmp_path):
+    """The second run is off by 1 ml more at A, by 3 ml more at B; its Dice is 0.02 less in both."""
+    path = two[0] / "tables" / "cohort.csv"
+    cohort = pd.read_csv(path).assign(site=["A", "B"] * 11 + ["A", None], age=range(40, 64))
+    cohort.to_csv(path, index=False)
+    measured = two[1] / "tables" / "measurements.csv"
+    table = pd.read_csv(measured)
+    table["network_ml"] += 2.0 * (cohort["site"] == "B")
+    table.to_csv(measured, index=False)
+    arguments = ["compare", *map(str, two), "--out", str(tmp_path / "out"), "--by", "site, age"]
+    assert cli.main(arguments) == 0
+    rows = pd.read_csv(tmp_path / "out" / "tables" / "paired.csv").set_index(["measure", "group"])
+    errors = rows.loc["absolute error, ml"]
+    assert errors.loc[["site: A", "site: B"], "difference"].tolist() == pytest.approx([-1, -3])
+    assert errors.loc[["site: A", "site: B"], "n"].tolist() == [10, 10]  # of the 20 parenchymal cases
+    scores = rows.loc["Dice"]
+    assert scores.loc[["site: A", "site: B", "site: not stated", "age: 40 to 47"], "n"].tolist() == [12, 11, 1, 8]
+    assert scores["difference"].tolist() == pytest.approx([0.02] * len(scores))
+    with pytest.raises(ValueError, match=r"no column town in cohort\.csv of first to tell differences apart by"):
+        compare(read_runs(list(two)), by=["town"])
+
+
 def test_the_interval_of_a_difference_is_that_of_the_paired_cases(tmp_path):
     one, other = REFERENCE + RNG.normal(0, 2, 24), REFERENCE + RNG.normal(1, 3, 24)
     cases = CASES.assign(hemorrhage_type="parenchymal")

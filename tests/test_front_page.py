@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from made_page import check_page
 
-from ich import report
+from ich import detection, report
 from ich.front_page import index_html
 from ich.marks import calipers, mark
 
@@ -266,3 +266,16 @@ def test_misses_and_false_alarms_are_limits(demo):
     text = words(index_html(run, manifest))
     assert "The network misses subarachnoid in 2 of 9 cases that have it." in text
     assert "the network marks it: ventricular in 4 of 33 cases (median 0.02 ml, at most 1.0 ml)." in text
+
+
+def test_false_alarms_on_scans_without_blood_are_a_limit(demo):
+    run, manifest = demo
+    assert "Every test case holds blood" in words(index_html(run, manifest))
+    # 2 of 12 scans are marked; Wilson's interval of that share is 0.047 to 0.448.
+    found = detection.detection([9.0, 8, *[0.0] * 10, 0.54, 0.2], [True] * 2 + [False] * 12, range(14))
+    found.assign(reader="network").to_csv(run / "tables" / "detection.csv", index=False)
+    text = words(index_html(run, manifest))
+    assert "On 2 of 12 scans without blood the network marks blood (95 % interval of the share 0.05 to 0.45; at" in text
+    assert "Every test case holds blood" not in text
+    found.assign(method="ABC/2").to_csv(run / "tables" / "detection.csv", index=False)  # of 07, which marks nothing
+    assert "scans without blood" not in words(index_html(run, manifest))

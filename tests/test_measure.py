@@ -262,6 +262,25 @@ def test_endings_in_capitals_are_masks_too(tmp_path):
     assert masks_in(tmp_path) == {"a": tmp_path / "a.NII.GZ"}
 
 
+def test_masks_of_segmented_scans_have_the_names_of_the_scans(tmp_path):
+    for name in ("case-001", "case-003"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mask.nii.gz").touch()
+    key = "case,scan\ncase-001,scans/a.nii.gz\ncase-002,scans/failed.nii.gz\ncase-003,scans/dicom folder\n"
+    (tmp_path / "key.csv").write_text(key)
+    found = {"a": tmp_path / "case-001" / "mask.nii.gz", "dicom folder": tmp_path / "case-003" / "mask.nii.gz"}
+    assert masks_in(tmp_path) == found
+    (tmp_path / "key.csv").write_text(key + "case-004,others/a.nii\n")
+    with pytest.raises(ValueError, match=r"two scans of key\.csv are named a"):
+        masks_in(tmp_path)
+    (tmp_path / "key.csv").write_text("case,scan\ncase-002,scans/failed.nii.gz\n")
+    with pytest.raises(ValueError, match=r"none of the 1 scans of key\.csv has a mask"):
+        masks_in(tmp_path)
+    (tmp_path / "key.csv").write_text("case,name\n1,a\n")
+    with pytest.raises(ValueError, match=r"a key\.csv that `ich segment` did not write"):
+        masks_in(tmp_path)
+
+
 def test_a_speck_that_stretches_abc2_is_told(tmp_path):
     """On the slice of the largest area, far from a ball: A reaches from one to the other."""
     mask = lesion()

@@ -179,10 +179,16 @@ def test_predictions_of_another_tool_get_their_report(tmp_path):
             mask = np.zeros((40, 40, 12), dtype=np.uint8)
             mask[10:20, 10:20, 1 : 1 + found] = 1
             nib.save(nib.Nifti1Image(mask, np.diag([-2.0, -2.0, 5.0, 1.0])), tmp_path / folder / f"case{n}.nii.gz")
+    for folder, marked in (("reference", 0), ("prediction", 3)):  # a scan without blood
+        mask = np.zeros((40, 40, 14), dtype=np.uint8)
+        mask[:marked, 0, 5] = 1
+        nib.save(nib.Nifti1Image(mask, np.diag([-2.0, -2.0, 5.0, 1.0])), tmp_path / folder / "none.nii.gz")
     (tmp_path / "prediction" / "case7.nii.gz").rename(tmp_path / "prediction" / "other.nii.gz")
     about = pd.DataFrame({"case_id": [f"case{n}" for n in range(2, 8)], "patient_id": list("aabcde")})
     about = about.assign(hemorrhage_type="parenchymal", site="A", name="Doe")
-    about.assign(age=range(50, 56)).to_csv(tmp_path / "about.csv", index=False)
+    about = about.assign(age=range(50, 56))
+    about.loc[len(about)] = {"case_id": "none", "patient_id": "f", "site": "A", "name": "Roe", "age": 90}
+    about.to_csv(tmp_path / "about.csv", index=False)
     folders = ["--reference", tmp_path / "reference", "--prediction", tmp_path / "prediction"]
     command = [sys.executable, "-m", "ich.cli", "evaluate", *folders]
     options = ["--cohort", tmp_path / "about.csv", "--out", tmp_path / "run"]
@@ -190,6 +196,7 @@ def test_predictions_of_another_tool_get_their_report(tmp_path):
     assert result.returncode == 1, result.stderr  # what could not be compared is said, and the report stands
     assert "case7: prediction missing" in result.stderr
     assert "other: prediction without a reference" in result.stderr
+    assert "none:" not in result.stderr
     run = tmp_path / "run"
     metrics = tables.read(run / "tables" / "metrics.csv").set_index("case_id")
     assert metrics["dice"].to_dict() == pytest.approx({f"case{n}": 2 * (n - 1) / (2 * n - 1) for n in range(2, 7)})
@@ -198,7 +205,12 @@ def test_predictions_of_another_tool_get_their_report(tmp_path):
     assert row["bias"] == pytest.approx(-2.0)  # one slice of 20 x 20 x 5 mm
     assert "made elsewhere" in (run / "html" / "index.html").read_text()
     cohort = tables.read(run / "tables" / "cohort.csv")
-    assert cohort["site"].tolist() == ["A"] * 6
+    assert cohort.loc[cohort["included"], "site"].tolist() == ["A"] * 6
+    detected = pd.read_csv(run / "tables" / "detection.csv").set_index("marked")
+    counts = detected.loc["at all", ["n_missing", "n_with", "n_found", "n_without", "n_false"]]
+    assert counts.tolist() == [1, 5, 5, 1, 1]  # case7 has no prediction
+    assert detected.loc["at all", "false_max_ml"] == pytest.approx(0.06)  # 3 voxels of 2 x 2 x 5 mm
+    assert (detected.loc["from 0.1 ml", "n_false"], detected.loc["at all", "auc"]) == (0, 1)
     assert "name" not in cohort
     described = pd.read_csv(run / "tables" / "table1_by_split.csv").set_index("characteristic")["all"]
     assert described.filter(like="Age (years)").tolist() == ["53.0 [52.0,54.0]"]  # of 50, 52, 53, 54, 55

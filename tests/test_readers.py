@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ich import tables
-from ich.readers import reader_agreement, with_readings
+from ich.readers import among_readers, reader_agreement, with_readings
 
 # Shrout & Fleiss 1979, table 2: six targets by four judges; ICC(2,1) = 0.29, by McGraw & Wong's name ICC(A,1).
 JUDGES = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
@@ -58,6 +58,27 @@ def test_repeatability_of_a_reader_is_that_of_bland_and_altman():
     # Bland & Altman 1999, section 4.1: within-subject SD 15.3 of the large meter, coefficient 1.96 √2 15.3 = 42.4.
     assert row["repeatability_ml"] == pytest.approx(42.4, abs=0.1)
     assert (row["first"], row["second"]) == ("R1, second reading", "R1, first reading")
+
+
+def test_every_reading_of_a_reader_counts():
+    """The judges as four readings of one: Shrout & Fleiss print a mean square within targets of 6.26."""
+    wide = pd.DataFrame(JUDGES, columns=pd.MultiIndex.from_product([["R1"], [1, 2, 3, 4]]))
+    table = among_readers(wide)
+    assert table["first"].tolist() == ["R1, second reading", "R1, reading 3", "R1, reading 4", "R1, 4 readings"]
+    row = table.iloc[-1]
+    assert row["repeatability_ml"] == pytest.approx(1.96 * np.sqrt(2 * 6.26), abs=0.005)
+    assert row["icc_a1"] == pytest.approx(0.29, abs=0.005)
+    assert table["bias"].head(3).tolist() == pytest.approx((JUDGES[:, 1:] - JUDGES[:, :1]).mean(axis=0))
+    wide.iloc[0, 3] = np.nan  # a case that was read three times tells of repeats, not of the correlation of all four
+    assert among_readers(wide).iloc[-1]["n"] == 6
+    wide.iloc[1:5, 3] = np.nan
+    assert np.isnan(among_readers(wide).iloc[-1]["icc_a1"])
+
+
+def test_later_readings_in_the_table_of_readings_are_compared_too():
+    made = pd.concat([readings({"R1": JUDGES[:, n]}, n + 1) for n in range(3)])
+    table = reader_agreement(cases(JUDGES[:, 0], JUDGES[:, 1]), made)
+    assert table.loc[table["kind"] == "same reader", "first"].tolist()[1:] == ["R1, reading 3", "R1, 3 readings"]
 
 
 def test_first_readings_become_methods_and_missing_ones_stay_missing():

@@ -9,7 +9,7 @@ import pytest
 from ich import splits, tables
 from ich.model import Settings, build_network, save_weights
 from ich.seen import scans_seen
-from ich.trained import begin
+from ich.trained import begin, take_over
 
 DEMO = Path(__file__).resolve().parents[1] / "reports" / "demo" / "tables"
 SETTINGS = Settings(pixel_mm=7.0, size=32, channels=(4, 8), strides=(2,))
@@ -55,6 +55,23 @@ def test_a_network_that_knows_what_is_kept_from_it_is_refused(run, split, tmp_pa
     n = (moved["split"] == has).sum()
     with pytest.raises(ValueError, match=f"model: its network has seen 1 of the {n} {said} cases .* such as {case}"):
         begin(str(weights_of(run, tmp_path / "model")), SETTINGS, later)
+
+
+def test_a_run_takes_over_a_network_that_has_not_seen_its_test_cases(run, tmp_path):
+    folder = weights_of(run, tmp_path / "given")
+    take_over(folder, run)
+    names = sorted(path.name for path in (run / "model").iterdir())
+    assert names == ["settings.json", "weights.safetensors"]
+    assert all((run / "model" / name).read_bytes() == (folder / name).read_bytes() for name in names)
+
+
+def test_a_network_is_not_taken_over_where_it_was_trained_on_a_test_case(run, split, tmp_path):
+    folder = weights_of(run, tmp_path / "given")
+    later = run_with(split.assign(split="test"), tmp_path / "later")
+    known = split["split"].isin(["train", "validation"]).sum()
+    with pytest.raises(ValueError, match=f"given: its network has seen {known} of the {len(split)} test cases"):
+        take_over(folder, later)
+    assert not (later / "model").exists()
 
 
 def test_validation_on_a_scan_does_not_keep_it_from_training_or_validation(run, split, tmp_path):

@@ -478,3 +478,8 @@ def test_masks_come_from_a_folder_a_manifest_or_a_source(name, given, tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_every_notebook_takes_its_run_folder(path):
     assert declared(path)["run_dir"].kind == "str"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_parameter_has_a_meaning(path):
+    assert [name for name, parameter in declared(path).items() if not parameter.meaning] == []

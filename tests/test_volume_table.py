@@ -10,7 +10,7 @@ import pytest
 
 from ich.cli import main
 from ich.verify import verify_run
-from ich.volume_table import listed, read_volumes
+from ich.volume_table import listed, read_volumes, readings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = "case_id;patient_id;site;plan_ml;abc2_ml;age\nx1;MRN 7;A;10,5;12;60\nx2;MRN 3;B;;3,25;71\nx3;MRN 7;A;0;1;60\n"
@@ -65,6 +65,13 @@ def test_names_in_a_parameter_are_parted_by_comma():
     assert listed("") == []
 
 
+def test_readings_of_one_reader_are_joined_by_plus():
+    assert readings_of(" a1 + a2,b1 ,") == {"a1": ["a1", "a2"], "b1": ["b1"]}
+    assert readings_of("") == {}
+    with pytest.raises(ValueError, match=r"readers=a1\+a1: column a1 is named twice"):
+        readings_of("a1+a1")
+
+
 def study(tmp_path: Path, table: Path, *settings: str) -> Path:
     """Run folder of `ich study volumes`, in a copy of the notebooks."""
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
@@ -76,11 +83,20 @@ def study(tmp_path: Path, table: Path, *settings: str) -> Path:
 
 
 def test_a_published_table_gives_the_published_limits(tmp_path):
-    """Bland & Altman 1986, Lancet i:307: 17 subjects, large and mini meter, bias -2.1, limits -78.1 and 73.9 l/min."""
-    run = study(tmp_path, ROOT / "tests" / "data" / "pefr_1986.csv", "reference=mini1", "methods=wright1")
+    """Bland & Altman 1986, Lancet i:307: 17 subjects, large and mini meter, bias -2.1, limits -78.1 and 73.9 l/min.
+
+    SD of two readings of a subject 15.3 (large) and 19.9 (mini): Bland & Altman 1999, section 4.1.
+    """
+    settings = ("reference=mini1", "methods=wright1", "readers=wright1+wright2,mini1+mini2")
+    run = study(tmp_path, ROOT / "tests" / "data" / "pefr_1986.csv", *settings)
     row = pd.read_csv(run / "tables" / "agreement.csv").query("stratum == 'all'").iloc[0]
     assert row["n"] == 17
     assert row[["bias", "loa_lower", "loa_upper"]].tolist() == pytest.approx([-2.1, -78.1, 73.9], abs=0.05)
+    among = pd.read_csv(run / "tables" / "reader_agreement.csv").set_index("kind")
+    again = among.loc["same reader", "repeatability_ml"] / (1.96 * 2**0.5)
+    assert again.tolist() == pytest.approx([15.3, 19.9], abs=0.05)
+    assert among.loc["between readers", "loa_lower"] == pytest.approx(-78.1, abs=0.05)
+    assert pd.read_csv(run / "tables" / "agreement.csv")["method"].unique().tolist() == ["wright1"]
     assert verify_run(run).wrong == []
 
 
