@@ -8,6 +8,7 @@ UNIFORM_TOLERANCE_MM = 0.02  # DICOM positions are often rounded to 0.01 mm
 SAME_PLACE_MM = 0.1  # between a scan and a mask drawn on it: their files round differently
 
 
+LEAST_SHEAR = 1e-3  # 0.06 degrees: below it, the rounding of a file
 MIN_NORMAL_Z = 0.8  # slices up to 37 degrees from the axial plane; gantries tilt by at most 30
 MAX_VOXELS = 2**28  # of one scan: 1,024 slices of 512 x 512
 
@@ -161,6 +162,15 @@ class Grid:
     def uniform(self) -> bool:
         """Whether all slice distances agree within 0.02 mm."""
         return self.shape[2] < 3 or float(np.ptp(self.steps_mm)) <= UNIFORM_TOLERANCE_MM
+
+    @property
+    def shear(self) -> tuple[float, float]:
+        """How far slices move along I and J per mm along their normal, as a tilted gantry makes them."""
+        rows, columns, across = self.affine[:3, :3].T
+        height = across @ slice_normal(self.affine)
+        moved = [float(across @ axis / np.linalg.norm(axis) / height) for axis in (rows, columns)]
+        along_i, along_j = (0.0 if abs(each) < LEAST_SHEAR else each for each in moved)
+        return along_i, along_j
 
     @property
     def slice_weights_mm(self) -> np.ndarray:

@@ -127,8 +127,14 @@ def _evaluate(
         check_same_grid(case_id_of(reference_path), grid, predicted_grid)
     except ScanError as error:
         return row | {"status": "failed"}, [], f"prediction: {said_of(error, prediction_path)}"
-    thickness: dict = {"thickness_mm": grid.header_slice_spacing_mm}
-    overlaps = overlap_by_label(reference, _lesion(predicted, label), grid.spacing_mm, grid.positions_mm, **thickness)
+    overlaps = overlap_by_label(
+        reference,
+        _lesion(predicted, label),
+        grid.spacing_mm,
+        grid.positions_mm,
+        thickness_mm=grid.header_slice_spacing_mm,
+        shear=grid.shear,
+    )
     return row | {"status": "measured", "predicted_ml": overlaps[0]["predicted_ml"]}, overlaps, None
 
 

@@ -10,9 +10,9 @@ Volumes
 Surfaces
     `hd_mm`, `hd95_mm`, `assd_mm` and `nsd_*` weigh surface elements by area; the `*_voxel_*` columns count
     voxels (see `ich.surface`). HD95 is the larger of the two directed 95th percentiles, ASSD the mean over
-    both surfaces together. All are taken between positions in mm, so slices need not be equally spaced. Slices
-    are stacked along their normal: by how much gantry tilt shifts neighbors against each other in their plane
-    (their distance along the normal times the tangent of the tilt) is left out, as in codes that take a spacing.
+    both surfaces together. All are taken between positions in mm, so slices need not be equally spaced, and
+    where the gantry was tilted they are shifted against each other in their plane (codes that take a spacing leave
+    this out).
 Lesions
     Connected components; voxels that share a corner touch. A reference lesion is detected if the prediction
     covers at least one of its voxels; a predicted lesion is false if no voxel of it lies in the reference.
@@ -25,7 +25,7 @@ import numpy as np
 
 from ich.components import Box, bounding_box, label_components, layers_first, volume_ml
 from ich.scan import slice_weights_mm
-from ich.surface import Axes, Elements, area_elements, distances, voxel_elements
+from ich.surface import UPRIGHT, Axes, Elements, Shear, area_elements, distances, voxel_elements
 from ich.tables import LABEL_NAMES
 
 LESION_BINS_ML = (0.0, 0.1, 1.0, 5.0, 25.0, float("inf"))
@@ -75,6 +75,7 @@ def overlap(
     *,
     tolerances_mm: tuple[float, ...] = (1.0, 2.0),
     thickness_mm: float | None = None,
+    shear: Shear = UPRIGHT,
 ) -> dict:
     """The whole panel for one pair of masks; definitions at the head of this module.
 
@@ -85,6 +86,7 @@ def overlap(
     positions_mm : (K,) ascending slice positions along the slice normal; any spacing.
     tolerances_mm : of the normalized surface Dice, one column `nsd_<t>mm` each.
     thickness_mm : extent of the only slice where K = 1.
+    shear : how far slices move along I and J per mm along the normal (`ich.grid.Grid.shear`).
 
     Raises
     ------
@@ -103,7 +105,7 @@ def overlap(
     voxel_ml = spacing_mm[0] * spacing_mm[1] * weights[box[2]] / 1000
     row = _volumes(reference, predicted, voxel_ml)
     layers_mm = _layers_mm(positions_mm, weights, box[2])
-    row |= _surface_columns(reference, predicted, spacing_mm, layers_mm, tolerances_mm)
+    row |= _surface_columns(reference, predicted, spacing_mm, layers_mm, shear, tolerances_mm)
     return row | _lesions(reference, predicted, voxel_ml)
 
 
@@ -115,6 +117,7 @@ def overlap_by_label(
     *,
     tolerances_mm: tuple[float, ...] = (1.0, 2.0),
     thickness_mm: float | None = None,
+    shear: Shear = UPRIGHT,
 ) -> list[dict]:
     """One row for blood as a whole, then one per label found in either mask; the first column is `label`.
 
@@ -124,7 +127,7 @@ def overlap_by_label(
     found = set()
     for name, labels in pair.items():
         found |= _values(name, labels)
-    options: dict = {"tolerances_mm": tolerances_mm, "thickness_mm": thickness_mm}
+    options: dict = {"tolerances_mm": tolerances_mm, "thickness_mm": thickness_mm, "shear": shear}
 
     def panel(label, masks):
         return {"label": label, **overlap(*masks, spacing_mm, positions_mm, **options)}
@@ -196,7 +199,7 @@ def _layers_mm(positions_mm, weights, inside: slice) -> np.ndarray:
 
 
 def surfaces(
-    reference: np.ndarray, predicted: np.ndarray, spacing_mm: tuple[float, float], layers_mm: np.ndarray
+    reference: np.ndarray, predicted: np.ndarray, spacing_mm: tuple[float, float], layers_mm: np.ndarray, shear: Shear
 ) -> tuple[Surfaces, Surfaces]:
     """Distances between the surfaces of two nonempty masks (I, J, K), by area and by voxel.
 
@@ -211,23 +214,23 @@ def surfaces(
         np.arange(rows.size + 1) * spacing_mm[0],
         np.arange(columns.size + 1) * spacing_mm[1],
     )
-    by_area = [area_elements(mask, spacing_mm, np.diff(layers_mm)) for mask in padded]
+    by_area = [area_elements(mask, spacing_mm, np.diff(layers_mm), shear) for mask in padded]
     by_voxel = [voxel_elements(mask) for mask in padded]
-    return _both_ways(by_area, cells), _both_ways(by_voxel, centers)
+    return _both_ways(by_area, cells, shear), _both_ways(by_voxel, centers, shear)
 
 
-def _both_ways(pair: list[Elements], axes_mm: Axes) -> Surfaces:
+def _both_ways(pair: list[Elements], axes_mm: Axes, shear: Shear) -> Surfaces:
     reference, predicted = pair
-    there, back = distances(reference, predicted, axes_mm), distances(predicted, reference, axes_mm)
+    there, back = distances(reference, predicted, axes_mm, shear), distances(predicted, reference, axes_mm, shear)
     return Surfaces(there, reference.weights, back, predicted.weights)
 
 
-def _surface_columns(reference, predicted, spacing_mm, layers_mm, tolerances_mm) -> dict:
+def _surface_columns(reference, predicted, spacing_mm, layers_mm, shear, tolerances_mm) -> dict:
     some = bool(reference.any()), bool(predicted.any())
     distance, share = (float("inf"), 0.0) if any(some) else (float("nan"), float("nan"))
     kinds = dict.fromkeys(("", "_voxel"))
     if all(some):
-        kinds = dict(zip(kinds, surfaces(reference, predicted, spacing_mm, layers_mm), strict=True))
+        kinds = dict(zip(kinds, surfaces(reference, predicted, spacing_mm, layers_mm, shear), strict=True))
     row = {}
     for kind, measured in kinds.items():
         row[f"hd{kind}_mm"] = measured.hd_mm() if measured else distance

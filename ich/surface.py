@@ -8,7 +8,8 @@ area   A cell spans eight neighboring voxel centers; it holds a surface element 
 voxel  A voxel of the mask with one of its six neighbors outside counts once, whatever the area of its
        outer faces; the distance is taken between voxel centers. This is what MONAI computes by default.
 
-Lattices here are (K, I, J): layers first, so that work on whole layers runs through memory in order.
+Lattices here are (K, I, J): layers first, so that work on whole layers runs through memory in order. A shear says how
+far their layers move along I and J per mm along the normal, as those of a tilted scan do.
 """
 
 import itertools
@@ -21,6 +22,8 @@ from scipy.spatial import cKDTree
 
 Corner = tuple[int, ...]
 Axes = tuple[np.ndarray, np.ndarray, np.ndarray]  # where the layers, rows and columns of a lattice lie, mm
+Shear = tuple[float, float]
+UPRIGHT: Shear = (0.0, 0.0)
 CORNERS: tuple[Corner, ...] = tuple(itertools.product((0, 1), repeat=3))
 
 
@@ -32,7 +35,9 @@ class Elements:
     weights: np.ndarray  # (n,) of each element in C order: area in mm2, or 1 per voxel
 
 
-def area_elements(padded: np.ndarray, spacing_mm: tuple[float, float], heights_mm: np.ndarray) -> Elements:
+def area_elements(
+    padded: np.ndarray, spacing_mm: tuple[float, float], heights_mm: np.ndarray, shear: Shear = UPRIGHT
+) -> Elements:
     """Surface elements by area.
 
     Parameters
@@ -47,7 +52,7 @@ def area_elements(padded: np.ndarray, spacing_mm: tuple[float, float], heights_m
         code |= view[tuple(slice(c, n - 1 + c) for c, n in zip(corner, padded.shape, strict=True))] << bit
     on = (code != 0) & (code != 255)
     heights, layer = np.unique(heights_mm, return_inverse=True)
-    tables = np.stack([area_table((height, *spacing_mm)) for height in heights])
+    tables = np.stack([area_table((height, *spacing_mm), shear) for height in heights])
     return Elements(on, tables[layer[np.nonzero(on)[0]], code[on]])
 
 
@@ -64,7 +69,7 @@ def voxel_elements(padded: np.ndarray) -> Elements:
     return Elements(on, np.ones(np.count_nonzero(on)))
 
 
-def distances(elements: Elements, other: Elements, axes_mm: Axes) -> np.ndarray:
+def distances(elements: Elements, other: Elements, axes_mm: Axes, shear: Shear = UPRIGHT) -> np.ndarray:
     """Distance of each element to the nearest of `other`, (n,) mm; infinite if `other` has none.
 
     Taken between coordinates in mm, so slices may lie at unequal distances.
@@ -75,9 +80,11 @@ def distances(elements: Elements, other: Elements, axes_mm: Axes) -> np.ndarray:
     shared = other.on[elements.on]
     result[shared] = 0.0
     alone = elements.on & ~other.on
-    column = _column_distances(other.on, axes_mm[0])[alone]
-    tree = cKDTree(_points(_rim(other.on), axes_mm), leafsize=32, balanced_tree=False, compact_nodes=False)
-    result[~shared] = np.minimum(column, tree.query(_points(alone, axes_mm))[0])
+    upright = shear == UPRIGHT  # the other elements of a column are above and below
+    candidates = _points(_rim(other.on) if upright else other.on, axes_mm, shear)
+    tree = cKDTree(candidates, leafsize=32, balanced_tree=False, compact_nodes=False)
+    found = tree.query(_points(alone, axes_mm, shear))[0]
+    result[~shared] = np.minimum(found, _column_distances(other.on, axes_mm[0])[alone]) if upright else found
     return result
 
 
@@ -104,17 +111,20 @@ def _column_distances(on, heights_mm):
     return nearest
 
 
-def _points(on, axes_mm):
-    return np.stack([axis[index] for axis, index in zip(axes_mm, np.nonzero(on), strict=True)], axis=1)
+def _points(on, axes_mm, shear):
+    height, row, column = (axis[index] for axis, index in zip(axes_mm, np.nonzero(on), strict=True))
+    return np.stack([height, row + shear[0] * height, column + shear[1] * height], axis=1)
 
 
-def area_table(spacing_mm: tuple[float, float, float]) -> np.ndarray:
+def area_table(spacing_mm: tuple[float, float, float], shear: Shear = UPRIGHT) -> np.ndarray:
     """Area of the surface element in a cell for each of the 256 patterns of its corners, (256,) mm2.
 
     Bit n of a pattern says that `CORNERS[n]` lies inside the mask.
     """
     a, b, c = spacing_mm
-    return np.linalg.norm(_normals() * (b * c, a * c, a * b), axis=2).sum(axis=1)
+    normals = _normals() * (b * c, a * c, a * b)  # as normals turn where space is stretched: by the cofactors
+    normals[..., 0] -= shear[0] * normals[..., 1] + shear[1] * normals[..., 2]
+    return np.linalg.norm(normals, axis=2).sum(axis=1)
 
 
 @cache

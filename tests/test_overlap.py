@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from monai import metrics as monai_metrics
+from nibabel.affines import apply_affine
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
+from ich.grid import Grid
 from ich.overlap import overlap, overlap_by_label
 
 MASKS = hnp.arrays(bool, (6, 5, 4))
@@ -83,6 +85,42 @@ def test_voxel_distances_equal_all_pairs_on_mixed_spacing(reference, predicted, 
     assert row["hd_voxel_mm"] == pytest.approx(max(there.max(), back.max()))
     assert row["hd95_voxel_mm"] == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)))
     assert row["assd_voxel_mm"] == pytest.approx(np.concatenate([there, back]).mean())
+
+
+@pytest.mark.parametrize("degrees", [-22.0, 8.0])
+def test_distances_of_a_tilted_scan_are_those_between_points_of_its_affine(degrees):
+    """Slices 5 mm apart along the table, leaning as a tilted gantry makes them."""
+    reference, predicted, spacing, _ = blobs(3, 5.0)
+    turn = math.radians(degrees)
+    affine = np.diag([-spacing[0], -spacing[1], 5.0, 1.0])
+    affine[:3, 1] = -spacing[1] * np.array([0, math.cos(turn), math.sin(turn)])
+    steps = np.arange(10) * 5.0 * math.cos(turn)
+    shear = Grid(reference.shape, spacing, steps, affine).shear
+    row = overlap(reference, predicted, spacing, steps, shear=shear)
+    outlines = [mask & ~ndimage.binary_erosion(mask) for mask in (reference, predicted)]
+    apart = cdist(*(apply_affine(affine, np.argwhere(on)) for on in outlines))
+    there, back = apart.min(axis=1), apart.min(axis=0)
+    assert row["hd_voxel_mm"] == pytest.approx(max(there.max(), back.max()))
+    assert row["hd95_voxel_mm"] == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)))
+    assert row["assd_voxel_mm"] == pytest.approx(np.concatenate([there, back]).mean())
+    cells = [_cells(mask) for mask in (reference, predicted)]
+    apart = cdist(*(apply_affine(affine, cell) for cell in cells))
+    assert row["hd_mm"] == pytest.approx(max(apart.min(axis=1).max(), apart.min(axis=0).max()))
+    assert row["hd_mm"] != pytest.approx(overlap(reference, predicted, spacing, steps)["hd_mm"])
+
+
+def _cells(mask):
+    """Centers of the cells of eight voxels that a surface goes through."""
+    eight = np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1), (2, 2, 2)).sum(axis=(3, 4, 5))
+    return np.argwhere((eight > 0) & (eight < 8)) - 0.5
+
+
+def test_an_upright_or_turned_scan_has_no_shear():
+    turn = math.radians(20)
+    turned = np.array([[1, 0, 0], [0, math.cos(turn), -math.sin(turn)], [0, math.sin(turn), math.cos(turn)]])
+    affine = np.eye(4)
+    affine[:3, :3] = turned @ np.diag([-0.5, -0.5, 5])
+    assert Grid((4, 4, 4), (0.5, 0.5), np.arange(4) * 5.0, affine).shear == (0, 0)
 
 
 def test_two_neighboring_voxels_on_paper():

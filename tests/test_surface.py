@@ -27,6 +27,17 @@ def test_flat_and_single_corner_patterns_on_paper():
     assert table[pattern((0, 0, 0), (1, 1, 1))] == pytest.approx(2 * table[pattern((0, 0, 0))])
 
 
+def test_patterns_of_a_sheared_cell_have_the_areas_between_its_edges():
+    """The cell is spanned by its edges: across slices, leaning, and along both axes of a slice."""
+    across, along_i, along_j = np.array([[4.0, 4 * 0.3, 4 * -0.2], [0, 0.5, 0], [0, 0, 0.7]])
+    table = area_table((4.0, 0.5, 0.7), (0.3, -0.2))
+    face = [pattern(*(corner for corner in CORNERS if corner[axis] == 0)) for axis in range(3)]
+    for axis, (first, second) in enumerate([(along_i, along_j), (across, along_j), (across, along_i)]):
+        assert table[face[axis]] == pytest.approx(np.linalg.norm(np.cross(first, second)))
+    legs = (across - along_i) / 2, (across - along_j) / 2
+    assert table[pattern((0, 0, 0))] == pytest.approx(np.linalg.norm(np.cross(*legs)) / 2)
+
+
 def test_inside_and_outside_have_one_surface():
     table = area_table((0.45, 0.5, 5.0))
     np.testing.assert_allclose(table, table[::-1], rtol=1e-12)
