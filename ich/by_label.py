@@ -33,6 +33,24 @@ def own_label_ml(metrics: pd.DataFrame, reader: str, label: str) -> pd.Series:
     return marked.reindex(cases, fill_value=0.0)
 
 
+def volumes_of(metrics: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Volumes of one label, laid out like measurements.csv, of the cases whose reference has it.
+
+    Parameters
+    ----------
+    metrics : rows of `typed`.
+
+    Returns
+    -------
+    case_id, patient_id, hemorrhage_type, reference_ml, and `<reader>_ml` of each reader.
+    """
+    marked = metrics[(metrics["label"] == label) & (metrics["reference_ml"] > 0)]
+    found = marked[["case_id", "patient_id", "hemorrhage_type", "reference_ml"]].drop_duplicates("case_id")
+    for reader, rows in marked.groupby("reader"):
+        found[f"{reader}_ml"] = found["case_id"].map(rows.set_index("case_id")["predicted_ml"])
+    return found.reset_index(drop=True)
+
+
 def overlap_by_label(metrics: pd.DataFrame) -> pd.DataFrame:
     """Overlap of each reader by label, over the cases in which the reference has it; missed ones count as Dice 0.
 

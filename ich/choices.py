@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 
 DATA = ("source", "masks", "manifest")  # where cases come from; none of them: the embedded cohort
-VOLUMES = ("blood", "parenchymal")  # what of a mask 04 compares
+VOLUMES = ("blood", "parenchymal")  # what of a mask 04 compares, with ABC/2
+ELSEWHERE = "; `ich study volumes` compares tables/volumes_ventricular.csv and the like, which 03 writes"
 NEEDS = {"source": "root", "root": "source", "images": "masks", "about": "masks"}
 
 
@@ -23,12 +24,14 @@ def check_choices(values: Mapping[str, Mapping[str, object]]) -> None:
     from ich.quality import checks, limits_from
     from ich.sources import KINDS
     from ich.splits import RULES
+    from ich.tables import LABELS
 
     allowed = {"source": ("", *KINDS), "split_rule": RULES, "volume": VOLUMES}
     for chosen in values.values():
         for name, wanted in allowed.items():
             if name in chosen and chosen[name] not in wanted:
-                raise ValueError(f"{name}={chosen[name]}: wanted one of {', '.join(filter(None, wanted))}")
+                more = ELSEWHERE if name == "volume" and chosen[name] in LABELS else ""
+                raise ValueError(f"{name}={chosen[name]}: wanted one of {', '.join(filter(None, wanted))}{more}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(chosen.get("device", "auto"))):
             raise ValueError(f"device={chosen['device']}: wanted auto, cpu, cuda, or cuda:1 for the second GPU")
         if chosen.get("jobs", -1) == 0:

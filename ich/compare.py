@@ -11,6 +11,7 @@ import pandas as pd
 
 from ich import tables
 from ich.bland_altman import bland_altman
+from ich.by_label import typed, volumes_of
 from ich.comparison import holm, signed_rank, volume_group
 from ich.linked import mean_per_patient, owners
 from ich.pairs import FEWEST, flat, only, require_columns
@@ -85,6 +86,7 @@ def read_run(folder: Path, name: str = "", label: str = BLOOD) -> Run:
     path, cohort_path = folder / "tables" / "metrics.csv", folder / "tables" / "cohort.csv"
     metrics = tables.read(path) if path.is_file() else None
     if metrics is not None:
+        metrics = typed(metrics)
         metrics = metrics[metrics["label"] == label]
     cohort = tables.read(cohort_path) if cohort_path.is_file() else None
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -103,16 +105,11 @@ def read_run(folder: Path, name: str = "", label: str = BLOOD) -> Run:
 
 
 def _of_label(run: str, metrics: pd.DataFrame | None, label: str) -> pd.DataFrame:
-    """Volumes of one label, laid out like measurements.csv, of the cases whose reference has it."""
     if metrics is None:
         raise ValueError(f"run {run} has no tables/metrics.csv, so no volumes of single labels")
-    marked = metrics[metrics["reference_ml"] > 0]
-    if marked.empty:
+    found = volumes_of(metrics, label)
+    if found.empty:
         raise ValueError(f"run {run}: no reference outline has the label {label}")
-    about = ["case_id", "patient_id", "hemorrhage_type", "reference_ml"]
-    found = marked[about].drop_duplicates("case_id")
-    for method, reader in READERS.items():
-        found[method] = found["case_id"].map(marked[marked["reader"] == reader].set_index("case_id")["predicted_ml"])
     return found
 
 

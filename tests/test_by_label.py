@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from ich.by_label import lesions_found, misses_and_false_alarms, overlap_by_label, own_label_ml, typed
+from ich.by_label import lesions_found, misses_and_false_alarms, overlap_by_label, own_label_ml, typed, volumes_of
 from ich.overlap import overlap_by_label as measured
 
 SPACING, POSITIONS = (1.0, 1.0), np.arange(4) * 5.0  # voxels of 5 microliters
@@ -76,3 +76,13 @@ def test_binary_masks_miss_no_type(metrics):
     assert set(told.loc[told["reader"] == "binary", "label"]) == {"blood", "parenchymal", "subarachnoid"}
     untyped = metrics[metrics["label"] != "subarachnoid"]
     assert set(typed(untyped)["label"]) == {"blood"}
+
+
+def test_volumes_of_a_label_are_of_the_cases_whose_reference_has_it(metrics):
+    about = metrics.assign(hemorrhage_type="mixed")
+    second = about[about["case_id"] != "b"].assign(reader="second_reader", predicted_ml=1.0)
+    found = volumes_of(pd.concat([about, second]), "parenchymal").set_index("case_id")
+    assert found.index.tolist() == ["a", "b", "c"]  # the reference of d has none
+    assert found["reference_ml"].to_dict() == pytest.approx({"a": 4, "b": 4, "c": 4.045})
+    assert found["network_ml"].to_dict() == pytest.approx({"a": 4, "b": 0, "c": 4})
+    assert found["second_reader_ml"].isna().to_dict() == {"a": False, "b": True, "c": False}

@@ -55,3 +55,8 @@ def test_a_run_tests_one_network_or_masks_made_elsewhere():
 @pytest.mark.parametrize("given", [{}, {"masks": "M", "images": "S"}, {"manifest": "c"}, {"exclude_flagged": ""}])
 def test_taken(given):
     check_choices({"01_cohort": given})
+
+
+def test_volumes_of_other_labels_are_said_to_be_compared_elsewhere():
+    with pytest.raises(ValueError, match=r"wanted one of blood, parenchymal; `ich study volumes` compares"):
+        check_choices({"01_cohort": {}, "04_agreement": {"volume": "ventricular"}})

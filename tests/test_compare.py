@@ -39,7 +39,8 @@ def write_run(folder, volumes, dice=None, cases=CASES, simulated=True, **paramet
     cases.assign(network_ml=volumes).to_csv(tables / "measurements.csv", index=False)
     known = ["case_id", "patient_id", "hemorrhage_type"]
     if dice is not None:
-        metrics = cases[known].assign(reader="network", label="blood", dice=dice)
+        volumes = {"reference_ml": cases["reference_ml"], "predicted_ml": volumes}
+        metrics = cases[known].assign(reader="network", label="blood", dice=dice, **volumes)
         metrics.to_csv(tables / "metrics.csv", index=False)
     cohort = cases[known].assign(source="made", simulated=simulated, included=True)
     cohort.to_csv(tables / "cohort.csv", index=False)
