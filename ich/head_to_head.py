@@ -39,9 +39,9 @@ def compare_methods(
     with a p value), n, n_missing, test.
 
     - bias, ml: contrast is the difference first - second, paired t test.
-    - SD of the errors, ml: contrast is the ratio first / second, with BCa interval from 10 patients on; the test of
-      Pitman and Morgan, that sum and difference of both errors do not correlate, with a standard error that allows for
-      errors that grow with the volume (`ich.slopes`).
+    - SD of the errors, ml: contrast is the ratio first / second, with BCa interval from 10 patients on where the errors
+      vary in every resample; the test of Pitman and Morgan, that sum and difference of both errors do not correlate,
+      with a standard error that allows for errors that grow with the volume (`ich.slopes`).
     - absolute error, ml: means; contrast is the Hodges-Lehmann shift (interval from 6 on), Wilcoxon signed-rank test.
     - share within the margin: contrast is the difference, exact McNemar test, no interval; a sign test
       where patients have several cases.
@@ -114,17 +114,22 @@ def _spread(first: np.ndarray, second: np.ndarray, confidence: float, seed: int,
     total, gap = first + second, first - second
     if all(varies(part, first, second) for part in (first, second, total, gap)):
         p = robust_slope(total, gap, confidence).p
-        units = np.column_stack([np.ones(first.size)] + [each**k for each in (first, second) for k in (1, 2)])
+        away = [each - each.mean() for each in (first, second)]  # keeps the sums of squares small
+        units = np.column_stack([np.ones(first.size)] + [each**k for each in away for k in (1, 2)])
         everyone = units.sum(axis=0)
 
         def log_ratio(sums: np.ndarray) -> np.ndarray:
             n, x, xx, y, yy = sums.T
-            return np.log((xx - x**2 / n) / (yy - y**2 / n))[:, None] / 2
+            spreads = np.column_stack([xx - x**2 / n, yy - y**2 / n])
+            rounding = 1e-12 * np.column_stack([xx, yy])
+            logs = np.log(spreads, out=np.full(spreads.shape, np.nan), where=spreads > rounding)
+            return (logs[:, :1] - logs[:, 1:]) / 2
 
         if first.size >= FEW:
-            resampled = resampled_counts(first.size, n_resamples, seed) @ units
+            resampled = log_ratio(resampled_counts(first.size, n_resamples, seed) @ units)
             left = log_ratio(everyone - units)
-            interval = np.exp(bca_interval(log_ratio(everyone[None])[0], log_ratio(resampled), left, confidence)[0])
+            if np.isfinite(resampled).all() and np.isfinite(left).all():
+                interval = np.exp(bca_interval(log_ratio(everyone[None])[0], resampled, left, confidence)[0])
     return _row(name, a, b, a / b if b > 0 else float("nan"), interval, p, test)
 
 

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 from scipy.stats import binom, rankdata
 
 from ich.bland_altman import Interval
-from ich.linked import owners
+from ich.linked import NOT_KNOWN, owners
 from ich.pairs import pair
-from ich.resampling import resampled_counts
+from ich.resampling import FEW, resampled_counts
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def nonparametric_limits(
 
     Intervals are between two of the differences, chosen by the binomial distribution. An end that so few pairs cannot
     give is NaN: 146 are needed for the outer ends of the limits. Where patients have several pairs, percentile
-    intervals of a bootstrap over patients take their place, with the same ends left out for too few patients.
+    intervals of a bootstrap over patients take their place, with the same ends left out for too few patients; below
+    `ich.resampling.FEW` of them there are none.
 
     Parameters
     ----------
@@ -60,7 +61,9 @@ def nonparametric_limits(
     owner = owners(pairs.of(patients), pairs.n)
     m = pairs.n if owner is None else int(owner.max()) + 1
     ranks = [_ranks(m, share, confidence) for share in shares]
-    if owner is None:
+    if owner is not None and m < FEW:
+        intervals = [NOT_KNOWN] * len(ranks)
+    elif owner is None:
         intervals = [
             (float(ordered[low - 1]) if low else math.nan, float(ordered[high - 1]) if high else math.nan)
             for low, high in ranks

@@ -20,7 +20,7 @@ def interval_width(
     """Width of a limit's exact interval, in SD of the differences: expected, or not exceeded with
     `assurance`.
 
-    Source: Carkeet 2015 (interval); Jan & Shieh, BMC Med Res Methodol 2018;18:45 (expected width and
+    Source: Carkeet 2015 (interval); Shieh, BMC Med Res Methodol 2018;18:45 (expected width and
     assurance).
     """
     inner, outer = limit_factors(n, multiplier, confidence)

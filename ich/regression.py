@@ -29,7 +29,8 @@ def passing_bablok(method: ArrayLike, reference: ArrayLike, confidence: float = 
 
     Slopes between all pairs of cases, shifted past those below -1; two equal cases have none. Where Kendall's
     tau is negative the line of -method is found and mirrored (the anticorrelation rule). The slope has no interval
-    where its outermost ranks do not reach the confidence (below five cases at 95 %); an end may be infinite.
+    where its outermost ranks do not reach the confidence (below five cases at 95 %). An end beyond the steepest slope
+    is infinite.
 
     Raises
     ------
@@ -88,7 +89,8 @@ def _shifted_median_slope(x: np.ndarray, y: np.ndarray, confidence: float) -> tu
     center = ranked((count + 1) // 2) if count % 2 else (ranked(count // 2) + ranked(count // 2 + 1)) / 2
     if low < 1 or 1 - 2 * math.exp(-math.lgamma(n + 1)) < confidence:  # of n! orders two reach beyond every rank
         return center, (math.nan, math.nan)
-    return center, (ranked(low), ranked(high))
+    # Past the steepest slope come those below -1, as a line turns through the vertical.
+    return center, (ranked(low), ranked(high) if high + shift <= count else math.inf)
 
 
 def deming(method: ArrayLike, reference: ArrayLike, *, error_ratio: float = 1.0, confidence: float = 0.95) -> Line:

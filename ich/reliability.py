@@ -104,7 +104,8 @@ def intraclass(scores: ArrayLike, confidence: float = 0.95) -> pd.DataFrame:
     Returns
     -------
     Six rows: type (ICC(1,1), ICC(A,1), ICC(C,1), ICC(1,k), ICC(A,k), ICC(C,k)), n, k, n_missing, icc, ci_low,
-    ci_high. Ratings that do not vary at all have NaN; ratings that agree exactly have 1 (1, 1).
+    ci_high. Ratings that do not vary at all have NaN; ratings that agree exactly have 1 (1, 1). Of raters who
+    contradict each other ICC(A,1) and ICC(A,k) have no interval where the approximate one would not hold them.
 
     Raises
     ------
@@ -203,4 +204,4 @@ def _absolute(msr: float, msc: float, mse: float, n: int, k: int, tail: float) -
     common = k * msc + (k * n - k - n) * mse
     low = n * (msr - upper * mse) / (upper * common + n * msr)
     high = n * (lower * msr - mse) / (common + n * lower * msr)
-    return low, high
+    return (low, high) if low - 1e-9 <= icc <= high + 1e-9 else NOT_DEFINED  # far below 0 the degrees of freedom vanish

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from ich.bland_altman import bland_altman
 from ich.linked import LinkedLimits, linked_limits
@@ -95,8 +95,8 @@ def repeated_limits(
     ------
     ValueError : fewer than 3 subjects, a subject that only one of both read, or no repeated readings.
 
-    Source: Bland & Altman 1999, sections 5.1 (equal) and 5.2 (unequal numbers); intervals by section 5.1's
-    variance.
+    Source: Bland & Altman 1999, sections 5.1 (equal) and 5.2 (unequal numbers); intervals of the limits by section
+    5.1's variance, that of the bias by t over subjects.
     """
     parts = {name: table[table[reader] == name] for name in (method, reference)}
     subjects = {name: set(part.dropna(subset=[value])[subject].astype(str)) for name, part in parts.items()}
@@ -116,7 +116,7 @@ def repeated_limits(
         variance += share * within[name]
         uncertainty += 2 * (share * within[name]) ** 2 / freedom
     bias, sd, z = float(means.mean()), math.sqrt(variance), float(norm.ppf((1 + confidence) / 2))
-    half_bias = z * math.sqrt(between / n)
+    half_bias = float(t.ppf((1 + confidence) / 2, n - 1)) * math.sqrt(between / n)
     spread = uncertainty / (4 * variance) if variance > 0 else 0.0
     half = z * math.sqrt(variance / n + multiplier**2 * spread)  # the paper's, a little wide: between / n would do
     lower, upper = bias - multiplier * sd, bias + multiplier * sd

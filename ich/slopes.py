@@ -32,16 +32,17 @@ def robust_slope(x: np.ndarray, y: np.ndarray, confidence: float = 0.95, owner: 
     patient Bell & McCaffrey, Surv Methodol 2002;28:169.
     """
     owner = np.arange(x.size) if owner is None else owner
-    away = x - x.mean()
+    away, off = x - x.mean(), y - y.mean()
     squares = float(away @ away)
-    slope = float(away @ y) / squares
+    slope = float(away @ off) / squares
     intercept = float(y.mean()) - slope * float(x.mean())
-    residual = y - intercept - slope * x
-    sums = sums_over(owner, (away * residual)[:, None], np.column_stack([np.ones(x.size), away]))
+    residual = off - slope * away
+    design = np.column_stack([np.ones(x.size), away])
+    sums = sums_over(owner, design * residual[:, None], design)
     df = int(owner.max()) - 1
     if sums is None or df < 1:
         return Slope(intercept, slope, (math.nan, math.nan), math.nan)
-    error = math.sqrt(float((sums**2).sum())) / squares
+    error = math.sqrt(float((sums[:, 1] ** 2).sum())) / squares
     half = float(t.ppf((1 + confidence) / 2, df)) * error
     if error == 0:
         return Slope(intercept, slope, (slope, slope), float(slope == 0))
@@ -51,15 +52,21 @@ def robust_slope(x: np.ndarray, y: np.ndarray, confidence: float = 0.95, owner: 
 def sums_over(owner: np.ndarray, scores: np.ndarray, design: np.ndarray) -> np.ndarray | None:
     """Scores (n, k) summed over patients (m, k), each by what its patient leaves of its own residuals.
 
+    With the patient's part H of the hat matrix residuals e become (1 - H)^-1 e, those of the line that is found without
+    the patient: with a value a patient HC3's, else the jackknife of Bell & McCaffrey, which others call CR3.
+
     Parameters
     ----------
     design : (n, 2) of the line, its columns orthogonal.
+    scores : columns of `design` times residuals, both columns for every kind of residual.
 
     Returns
     -------
-    None where a patient leaves nothing, since the line goes through its values whatever they are.
+    None where a patient leaves nothing: without it there is no line.
     """
-    free = 1 - np.bincount(owner, (design**2 / (design**2).sum(axis=0)).sum(axis=1))
-    if (free < 1e-9).any():
+    squares = np.einsum("ni,nj->nij", design, design / (design**2).sum(axis=0)).reshape(-1, 4)
+    own, sums = (np.column_stack([np.bincount(owner, column) for column in of.T]) for of in (squares, scores))
+    free = np.eye(2) - own.reshape(-1, 2, 2)
+    if (np.linalg.det(free) < 1e-9).any():
         return None
-    return np.column_stack([np.bincount(owner, column) for column in scores.T]) / free[:, None]
+    return np.linalg.solve(free[:, None], sums.reshape(len(own), -1, 2, 1)).reshape(sums.shape)

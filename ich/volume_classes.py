@@ -50,7 +50,7 @@ def kappa(counts: ArrayLike, weights: str = "linear", confidence: float = 0.95) 
     steps = np.abs(np.subtract.outer(np.arange(len(table)), np.arange(len(table)))) / max(len(table) - 1, 1)
     credit = 1 - (steps > 0 if weights == "none" else steps ** {"linear": 1, "quadratic": 2}[weights])
     observed, by_chance = float((credit * shares).sum()), float(rows @ credit @ columns)
-    same = float(np.trace(shares))
+    same = float(np.trace(table) / table.sum())
     if 1 - by_chance < 1e-12:
         return Kappa(n, same, float("nan"), (float("nan"), float("nan")), weights)
     value = (observed - by_chance) / (1 - by_chance)
@@ -58,7 +58,8 @@ def kappa(counts: ArrayLike, weights: str = "linear", confidence: float = 0.95) 
     squares = float((shares * (credit * (1 - by_chance) - lines * (1 - observed)) ** 2).sum())
     variance = squares - (observed * by_chance - 2 * by_chance + observed) ** 2
     error = math.sqrt(max(variance, 0.0) / n) / (1 - by_chance) ** 2
-    half = float(norm.ppf((1 + confidence) / 2)) * error if error > 0 else float("nan")
+    differ = same < 1 and error > 0  # of equal classes the error may come out above 0 by rounding
+    half = float(norm.ppf((1 + confidence) / 2)) * error if differ else float("nan")
     if math.isnan(half):
         return Kappa(n, same, value, (half, half), weights)
     return Kappa(n, same, value, (max(-1.0, value - half), min(1.0, value + half)), weights)

@@ -110,3 +110,22 @@ def test_three_cases_and_errors_of_one_size_are_enough():
     found = compare_methods(table, "r", "a", "b", n_resamples=50).set_index("measure")
     assert found.loc["bias, ml", ["first", "second"]].tolist() == pytest.approx([4 / 3, 1])
     assert np.isnan(found.loc["SD of the errors, ml", "contrast"])
+
+
+def test_errors_that_some_resamples_lack_have_no_interval_of_their_spread(volumes):
+    """A method that errs in one case alone has no SD in the third of all resamples that lack it."""
+    once = volumes["r"].where(volumes.index != volumes.index[0], volumes["r"] + 1)
+    found = compare_methods(volumes.assign(c=once), "r", "c", "b", n_resamples=200).set_index("measure")
+    row = found.loc["SD of the errors, ml"]
+    assert row["contrast"] > 0
+    assert row[["contrast_ci_low", "contrast_ci_high"]].isna().all()
+
+
+def test_a_shift_leaves_the_spread_of_errors_as_it_is(volumes):
+    near, far = (
+        compare_methods(volumes.assign(a=volumes["a"] + shift), "r", "a", "b", n_resamples=200).set_index("measure")
+        for shift in (0, 1e8)
+    )
+    columns = ["contrast", "contrast_ci_low", "contrast_ci_high"]
+    name = "SD of the errors, ml"
+    assert far.loc[name, columns].tolist() == pytest.approx(near.loc[name, columns].tolist(), rel=1e-6)

@@ -88,3 +88,12 @@ def test_the_interval_over_patients_is_that_of_resamples_written_out():
     medians = [np.median(values.reshape(20, 3)[random.integers(0, 20, 20)]) for _ in range(4000)]
     found = nonparametric_limits(values, np.zeros(60), patients=patients, n_resamples=4000)
     assert found.median_ci == pytest.approx(tuple(np.quantile(medians, [0.025, 0.975])), abs=0.06)
+
+
+@pytest.mark.parametrize("patients", [1, 2, 9])
+def test_few_patients_scanned_often_have_no_interval(patients):
+    """Resamples of one patient are all alike, and intervals of the median of six held it in 0.82 of 300 draws."""
+    values = np.random.default_rng(9).normal(size=36)
+    found = nonparametric_limits(values, np.zeros(36), patients=np.arange(36) % patients)
+    assert np.isnan([found.loa_lower_ci, found.median_ci, found.loa_upper_ci]).all()
+    assert np.isfinite([found.loa_lower, found.median, found.loa_upper]).all()

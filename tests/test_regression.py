@@ -133,3 +133,16 @@ def test_ranks_of_the_interval_are_those_of_kendalls_test(n, rank):
     y = 3 * x + rng.normal(0, 0.4, n)
     slopes = sorted((y[j] - y[i]) / (x[j] - x[i]) for i in range(n) for j in range(i + 1, n))
     assert passing_bablok(y, x).slope_ci == pytest.approx((slopes[rank - 1], slopes[-rank]))
+
+
+def test_an_end_beyond_the_steepest_slope_is_infinite():
+    """Slopes of 5 cases, two of them below -1: the upper rank is past the last one. mcr's mc.paba (CRAN, R 4.2.2): Inf.
+
+    The largest slope of all, 1.77, is no upper end.
+    """
+    found = passing_bablok([14.0, 9, 31, 27, 50], [10.0, 12, 25, 31, 44])
+    assert found.slope_ci[0] < found.slope < 1.77
+    assert found.slope_ci[1] == np.inf
+    assert found.intercept_ci[0] == -np.inf
+    mirrored = passing_bablok([-14.0, -9, -31, -27, -50], [10.0, 12, 25, 31, 44])
+    assert mirrored.slope_ci == (-np.inf, -found.slope_ci[0])

@@ -152,3 +152,21 @@ def test_incomplete_targets_are_counted():
     assert found["n_missing"].unique().tolist() == [1]
     with pytest.raises(ValueError, match="1 complete targets by 2 raters"):
         intraclass([[1, 2], [3, None]])
+
+
+def test_raters_who_contradict_each_other_have_no_interval_of_absolute_agreement():
+    """Its degrees of freedom are far below one: both ends would lie below the estimate (psych 2.2.9: NaN, -0.52)."""
+    found = intraclass([[1, 9], [2, 8.1], [3, 7.2], [4, 5.7], [5, 5.2], [6, 3.8]]).set_index("type")
+    assert found.loc["ICC(A,1)", "icc"] == pytest.approx(-0.52224092, abs=1e-8)
+    assert found.loc[["ICC(A,1)", "ICC(A,k)"], ["ci_low", "ci_high"]].isna().all(axis=None)
+    assert found.loc["ICC(C,1)", ["ci_low", "ci_high"]].tolist() == pytest.approx([-0.99915253, -0.95761808], abs=1e-8)
+
+
+@given(st.integers(0, 10_000), st.floats(-2, 2))
+def test_intervals_hold_their_estimate(seed, slope):
+    rng = np.random.default_rng(seed)
+    x = rng.gamma(2, 10, 12)
+    found = intraclass(np.column_stack([x, slope * x + rng.normal(0, 3, 12)]))
+    known = found[found["ci_low"].notna()]
+    assert (known["ci_low"] <= known["icc"] + 1e-9).all()
+    assert (known["icc"] <= known["ci_high"] + 1e-9).all()

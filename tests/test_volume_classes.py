@@ -56,6 +56,14 @@ def test_kappa_without_variance_or_sense():
         kappa([[1, 2], [3, 4]], "cubic")
 
 
+@pytest.mark.parametrize("weights", ["none", "linear", "quadratic"])
+def test_perfect_agreement_has_no_interval(weights):
+    """psych 2.2.9: variance 0; rounding must not make an interval of 1.00 to 1.00 of it."""
+    found = kappa(np.diag([32, 26, 1, 1]), weights)
+    assert (found.observed, found.kappa) == (1, pytest.approx(1))
+    assert np.isnan(found.kappa_ci).all()
+
+
 def test_confusion_on_paper():
     found = confusion(METHOD, REFERENCE)
     assert found.to_numpy().tolist() == [[1, 1, 0], [1, 2, 0], [0, 1, 1]]
