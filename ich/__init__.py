@@ -74,6 +74,7 @@ Modules, each importing only from those before it:
 - own_cases: folders or a manifest of one's own
 - cohort: sources to a checked cohort
 - detection: whether scans with and without blood are told apart
+- pool: the folds of a cross-validation as one test set
 - sources: every kind of dataset
 - intake: a dataset's cases into a run folder
 - table_one: Table 1

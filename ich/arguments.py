@@ -97,6 +97,12 @@ def parser() -> argparse.ArgumentParser:
     comparing.add_argument("--by", default="", metavar="COL", help="columns of cohort.csv to tell apart by, by comma")
     comparing.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
 
+    pooling = command("pool", "the folds of a cross-validation in one report")
+    pooling.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or name of a run in reports")
+    pooling.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder to write, a new one")
+    pooling.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a parameter of 03 or 04")
+    pooling.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of runs")
+
     segment = command("segment", "one scan to mask, case.json and case.html (research use only)")
     segment.add_argument(
         "scan", nargs="+", metavar="SCAN", help="NIfTI file, DICOM folder, or folder of them; or its address"

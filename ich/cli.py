@@ -232,6 +232,23 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _pool(options: argparse.Namespace) -> int:
+    from ich.notebook import NotebookFailed
+    from ich.pool import pool
+    from ich.study import plan, read_profile, run_study
+
+    out, notebooks = options.out.resolve(), ROOT / "notebooks"
+    masks = pool([_run(run, options.reports) for run in options.runs], out)
+    settings = [f"predictions={masks}", *options.set]
+    planned = plan(read_profile("pooled", notebooks), settings, out.name, reports=out.parent, notebooks=notebooks)
+    try:
+        print(f"Report: {run_study(planned, resume=True)}")
+    except NotebookFailed as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _segment(options: argparse.Namespace) -> int:
     from ich.batch import scans_in, segment_all
     from ich.case_files import segment
@@ -398,6 +415,7 @@ COMMANDS = {
     "agree": _agree,
     "evaluate": _evaluate,
     "compare": _compare,
+    "pool": _pool,
     "segment": _segment,
     "train": _train,
     "ensemble": _ensemble,
