@@ -10,7 +10,7 @@ import torch
 from joblib import effective_n_jobs
 
 from ich.distributed import of_all, on_this_machine, share
-from ich.gpu import PROCESS_BYTES, free_bytes
+from ich.gpu import PROCESS_BYTES, free_bytes, out_of_memory
 from ich.model import Settings
 from ich.phantom import make_case
 from ich.training_slices import Seen, Slices, as_seen, side_by_side
@@ -82,7 +82,9 @@ class Stream:
                 self._asked[index] = self._workers.submit(self.render, index)
         try:
             rendered = {index: self._asked.pop(index).result() for index in window if index in self._asked}
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             raise MemoryError(f"no room on {self.device} to simulate cases beside the training: {error}") from error
         known = self._there | of_all(rendered)
         self._there = {index: known[index] for index in window}
