@@ -52,7 +52,7 @@ class Stream:
     ):
         if not 0 <= replaced <= cases:
             raise ValueError(f"{replaced} of {cases} simulated cases are to be replaced, wanted 0 to {cases}")
-        self.render, self.cases, self.replaced = render, cases, replaced
+        self.render, self.cases, self.replaced, self.jobs = render, cases, replaced, jobs
         self.settings, self.device, self.base = settings, device, dict(base or {})
         # Spawned, not forked: a CUDA context and the threads of torch do not survive a fork.
         self._workers = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread)
