@@ -51,7 +51,15 @@ class Field:
         A weighted sum over the eight corners by `embedding_bag`: ten times as fast as `grid_sample` on one core. Voxel
         numbers are exact in float32 up to 2^24.
         """
-        *shape, n_channels = self.values.shape
+        n_channels = self.values.shape[-1]
+        corners, weights = self._corners(points_mm) if points_mm.device.type == "cpu" else self._launched(points_mm)
+        table = self.values.reshape(-1, n_channels)
+        found = F.embedding_bag(corners, table, per_sample_weights=weights, mode="sum")
+        return found.T.contiguous().reshape(n_channels, *points_mm.shape[:-1])
+
+    def _corners(self, points_mm: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Numbers and weights (N, 8) of the voxels about each of N points."""
+        shape = self.values.shape[:3]
         low, fraction = [], []
         for axis, n in enumerate(shape):
             per_mm = (n - 1) / float(self.high_mm[axis] - self.low_mm[axis])
@@ -69,9 +77,31 @@ class Field:
                 both = pairs[0][a] * pairs[1][b]
                 weights[:, 4 * a + 2 * b] = both * pairs[2][0]
                 weights[:, 4 * a + 2 * b + 1] = both * pairs[2][1]
-        table = self.values.reshape(-1, n_channels)
-        found = F.embedding_bag(corners, table, per_sample_weights=weights, mode="sum")
-        return found.T.contiguous().reshape(n_channels, *points_mm.shape[:-1])
+        return corners, weights
+
+    @functools.cached_property
+    def _on_its_device(self) -> tuple[torch.Tensor, ...]:
+        """Of the grid's axes (3,): low end, voxels in a mm, lowest and highest place, distance of voxels in memory;
+        and the distances (8,) of the corners in memory."""
+        shape = self.values.shape[:3]
+        per_mm = [(n - 1) / float(mm) for n, mm in zip(shape, self.high_mm - self.low_mm, strict=True)]
+        strides = [shape[1] * shape[2], shape[2], 1]
+        rows = [self.low_mm.tolist(), per_mm, [0.0] * 3, [n - 1.001 for n in shape], strides]
+        steps = [a * strides[0] + b * strides[1] + c for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+        where = self.values.device
+        numbers = torch.tensor(rows, dtype=torch.float32, device=where)
+        return *numbers.unbind(), torch.tensor(steps, dtype=torch.int32, device=where)
+
+    def _launched(self, points_mm: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The very numbers of `_corners` in a third of the operations, each of which a GPU has to be told of."""
+        low_mm, per_mm, lowest, highest, strides, steps = self._on_its_device
+        index = (points_mm.reshape(-1, 3) - low_mm).mul_(per_mm).clamp_(lowest, highest)
+        low = index.floor()
+        corners = (low * strides).sum(1).to(torch.int32)[:, None] + steps
+        fraction = index.sub_(low)
+        x, y, z = torch.stack([1 - fraction, fraction], -1).unbind(1)
+        both = x[:, :, None] * y[:, None]
+        return corners, (both[..., None] * z[:, None, None]).flatten(1)
 
 
 def grid_axes(low_mm: np.ndarray, high_mm: np.ndarray, step_mm: float) -> list[np.ndarray]:

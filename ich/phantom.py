@@ -173,13 +173,12 @@ def make_case(seed: int, index: int, size: int = 256, device: str = "cpu") -> Ca
     ----------
     size : pixels on a side; the field of view is 222 to 250 mm whatever the size.
     """
-    maps = template(device)
     visit = np.random.default_rng([seed, index, 3])
     random = torch.Generator().manual_seed(int(visit.integers(2**62)))
     with torch.no_grad(), one_thread():
         patient = draw_patient(seed, index, template("cpu"))
         acquisition = draw_acquisition(visit, size)
-        hu, shares = render(patient.head, patient.parts, acquisition, maps, device)
+        hu, shares = render(patient.head, patient.parts, acquisition, device)
         labels, second = _read_twice(hu, shares, acquisition, visit, random)
         hu = degrade(hu, acquisition, random).round_().clamp_(-1024, 3071)
         axis = torch.arange(size, device=device) - (size - 1) / 2

@@ -37,6 +37,7 @@ from ich.parallel import each
 from ich.scan import Scan, ScanError, check_same_grid, read_mask, read_scan, said_of, write_mask
 from ich.slab import in_slabs
 
+MOST_LOADED = 8  # weights kept at a time: a process is given scans for every GPU of the machine in turn
 PREDICTED = ["case_id", "prediction", "network_ml", "uncertain_ml", "novelty"]
 
 
@@ -61,14 +62,14 @@ class Weights:
         return cls(network, settings, card, novelty.load(folder, card.get("novelty_sha256")))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=MOST_LOADED)
 def _loaded(folder: Path, device: str, _written_ns: int) -> Weights:
     torch.set_flush_denormal(True)
     return Weights.load(folder, device)
 
 
 def ready(folder: Path, device: str = "auto") -> Weights:
-    """The weights of a model folder, kept in this process until others are asked for or the folder changes."""
+    """The weights of a model folder, kept in this process until several others are asked for or the folder changes."""
     card = folder / "settings.json"
     return _loaded(folder, device, card.stat().st_mtime_ns if card.is_file() else 0)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ich.anatomy import OUTSIDE_MM, Field
+from ich.anatomy import OUTSIDE_MM, Field, template
 from ich.bleeds import Bleed
 from ich.head import Head
 from ich.scanner import Acquisition
@@ -18,13 +18,10 @@ LATTICE_MM = 1.4  # in-plane distance of the points at which the template is sam
 SUB_SLICES = 3  # points across a slice whose mean is the slab's HU
 
 
-def _head_box(head: Head, maps: Field, acquisition: Acquisition, k: int, device: str) -> tuple[slice, slice] | None:
+def _head_box(head: Head, maps: Field, acquisition: Acquisition, k: int) -> tuple[slice, slice] | None:
     """Rows and columns of slice k in which the head lies; None where there is only air."""
     limits = acquisition.box()
-    axes = [
-        torch.linspace(s.start, s.stop - 1, round((s.stop - s.start) * acquisition.pixel_mm / 8), device=device)
-        for s in limits
-    ]
+    axes = [torch.linspace(s.start, s.stop - 1, round((s.stop - s.start) * acquisition.pixel_mm / 8)) for s in limits]
     near = head.skin_mm(head.sample(maps, acquisition.points(k, np.zeros(1), *axes)))[0] < 9
     box = []
     for axis, other, limit in zip(axes, (1, 0), limits, strict=True):
@@ -111,16 +108,21 @@ def _add_hematoma(
 
 
 def render(
-    head: Head, parts: Sequence[Bleed], acquisition: Acquisition, maps: Field, device: str
+    head: Head, parts: Sequence[Bleed], acquisition: Acquisition, device: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise-free HU (K, I, J) and shares of blood by label (3, K, I, J), float32, foot to head."""
+    """Noise-free HU (K, I, J) and shares of blood by label (3, K, I, J), float32, foot to head.
+
+    Where the head lies in a slice is found on the CPU whatever the device: those few points are computed there in less
+    time than a GPU is told to, and it would have to be waited for.
+    """
     n, size = len(acquisition.table_mm), acquisition.size
     rest = acquisition.rest_hu(device)
     hu = rest.expand(n, size, size).clone()
     shares = torch.zeros((3, n, size, size), device=device)
+    here, maps_here, maps = head, template("cpu"), template(device)
     head, parts = head.to(device), [part.to(device) for part in parts]
     for k in range(n):
-        box = _head_box(head, maps, acquisition, k, device)
+        box = _head_box(here, maps_here, acquisition, k)
         if box is not None:
             slab, blood = _compose(head, parts, maps, acquisition, k, box, device)
             hu[k][box] = torch.maximum(slab, rest[box])

@@ -10,7 +10,7 @@ import torch
 from joblib import effective_n_jobs
 
 from ich.distributed import of_all, on_this_machine, share
-from ich.gpu import PROCESS_BYTES, free_bytes
+from ich.gpu import PROCESS_BYTES, free_bytes, out_of_memory
 from ich.model import Settings
 from ich.phantom import make_case
 from ich.training_slices import Seen, Slices, as_seen, side_by_side
@@ -52,7 +52,7 @@ class Stream:
     ):
         if not 0 <= replaced <= cases:
             raise ValueError(f"{replaced} of {cases} simulated cases are to be replaced, wanted 0 to {cases}")
-        self.render, self.cases, self.replaced = render, cases, replaced
+        self.render, self.cases, self.replaced, self.jobs = render, cases, replaced, jobs
         self.settings, self.device, self.base = settings, device, dict(base or {})
         # Spawned, not forked: a CUDA context and the threads of torch do not survive a fork.
         self._workers = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread)
@@ -82,7 +82,9 @@ class Stream:
                 self._asked[index] = self._workers.submit(self.render, index)
         try:
             rendered = {index: self._asked.pop(index).result() for index in window if index in self._asked}
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             raise MemoryError(f"no room on {self.device} to simulate cases beside the training: {error}") from error
         known = self._there | of_all(rendered)
         self._there = {index: known[index] for index in window}

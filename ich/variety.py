@@ -384,7 +384,7 @@ def make_wide_case(seed: int, index: int, size: int = SIZE, step_mm: float | Non
         acquisition, quality = draw_wide_acquisition(rng, size), draw_quality(rng)
         if step_mm is not None:
             acquisition, quality = in_steps(acquisition, quality, step_mm)
-        hu, shares = render(head, parts, acquisition, maps, "cpu")
+        hu, shares = render(head, parts, acquisition, "cpu")
         labels = torch.zeros(hu.shape, dtype=torch.uint8)
         bleeding = shares.amax((0, 2, 3)) > 0.05
         if bool(bleeding.any()):

@@ -294,6 +294,14 @@ def test_one_of_several_series_can_be_named(tmp_path, weights, capsys):
     assert main([*given, "--series", "3"]) == 0
 
 
+def test_a_process_keeps_the_weights_of_every_device(weights):
+    """Scans are given to the GPUs of a machine in turn, and to processes as these are free."""
+    cpu, auto = predict.ready(weights, "cpu"), predict.ready(weights, "auto")
+    assert cpu is not auto
+    assert predict.ready(weights, "cpu") is cpu
+    assert predict.ready(weights, "auto") is auto
+
+
 def test_weights_are_loaded_once(scans, weights, tmp_path, monkeypatch):
     loads = []
     real = model.load_weights

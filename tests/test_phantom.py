@@ -42,6 +42,15 @@ def test_field_interpolates_linearly_between_voxels_and_stops_at_the_border():
     assert field.sample(points)[0].tolist() == pytest.approx([0, 23, 11, 8.5, 0, 23], abs=0.02)
 
 
+def test_what_a_gpu_is_told_in_fewer_operations_are_the_same_numbers():
+    random = torch.Generator().manual_seed(0)
+    field = Field(torch.zeros(7, 5, 9, 1), np.array([-3.1, 0.7, 2]), np.array([4.3, 9, 31]))
+    points = torch.randn((2, 300, 3), generator=random) * 20
+    for one, other in zip(field._corners(points), field._launched(points), strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("index", range(8))
 def test_case_is_a_plausible_head_ct(index):
     made = case(index)

@@ -20,6 +20,19 @@ def render(index):
     return Seen(hu, labels, np.ones(2, np.float32), model.neighbor_index(2, 1).numpy())
 
 
+def no_room(index):
+    raise torch.AcceleratorError("CUDA error: out of memory")
+
+
+def test_a_device_without_room_for_rendering_is_said_to_have_none():
+    """What a process is told that finds no room for CUDA itself, in the class that torch has for CUDA's own errors."""
+    with (
+        pytest.raises(MemoryError, match="no room on cpu to simulate cases beside the training: CUDA error"),
+        Stream(no_room, 2, 1, SETTINGS, CPU) as stream,
+    ):
+        stream(0)
+
+
 def test_the_window_moves_on_and_the_base_stays():
     with Stream(render, 4, 2, SETTINGS, CPU, {"real": render(-5)}) as stream:
         first, second, again = stream(0), stream(1), stream(3)
