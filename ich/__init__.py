@@ -94,6 +94,7 @@ Modules, each importing only from those before it:
 - batches: which slices a batch is drawn from
 - validation: what weights are chosen by
 - training_state: what a step changes
+- replay: passes of a network told to a GPU once
 - train: the training loop
 - calibration: what probabilities are worth, intervals of volumes
 - novelty: how unlike the training scans

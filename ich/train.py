@@ -13,6 +13,7 @@ from ich.batches import Batches
 from ich.loss import segmentation_loss, slice_loss
 from ich.model import Settings, channels, half_precision
 from ich.recipe import Recipe
+from ich.replay import Passes, replayed
 from ich.training_errors import FiniteWatch, in_memory
 from ich.training_slices import Slices, data_hash
 from ich.training_state import TrainingState
@@ -87,6 +88,16 @@ def train(
         for row in state.history if share.rank == 0 else []:
             report(row)
     network, random = state.network.train(), state.random
+    run: Passes | None = None
+
+    def passes(image: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        state.optimizer.zero_grad(set_to_none=True)
+        with half_precision(device):
+            logits = network(image)
+        loss = segmentation_loss(logits, labels)
+        loss.backward()
+        return loss.detach(), logits.detach()
+
     loss_since, steps_since = torch.zeros((), device=device), 0
     watch = FiniteWatch(recipe.batch_size, device)
     for step in range(first, recipe.steps + 1):
@@ -98,11 +109,9 @@ def train(
             stack, labels = augment(
                 slices.hu_of(own), slices.labels_of(own), Draws(random, len(rows), mine), recipe.scanner_share
             )
-            with half_precision(device):
-                logits = network(channels(stack, settings))
-            loss = segmentation_loss(logits, labels)
-            state.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            image = channels(stack, settings)
+            run = run or replayed(network, passes, image.clone(), labels.clone(), device)
+            loss, logits = run(image, labels)
             distributed.average_gradients(network)
             norm = torch.nn.utils.clip_grad_norm_(state.weights, 5.0)
             state.optimizer.step()
@@ -110,9 +119,9 @@ def train(
         state.average(step)
         if recipe.hard_share > 0:
             poorly = torch.zeros(len(rows), device=device)
-            poorly[mine] = slice_loss(logits.detach(), labels)
+            poorly[mine] = slice_loss(logits, labels)
             batches.hardness[rows] = distributed.summed(poorly)
-        loss_since += loss.detach()
+        loss_since += loss
         steps_since += 1
         watch.see(step, rows, loss, norm)
         validates, last = step % recipe.validate_every == 0 or step == recipe.steps, step == recipe.steps

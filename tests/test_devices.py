@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ich import gpu, model, train, training_slices
+from ich import gpu, model, replay, train, training_slices
 from ich import predict as prediction
 from ich.augment import Draws, augment
 from ich.model import Settings
@@ -100,6 +100,22 @@ def test_slices_in_main_memory_train_as_those_on_the_gpu_do(monkeypatch):
         assert slices.hu.is_cuda == (free > 0)
         curves.append(train.train(slices, slices, settings, recipe)[1])
     assert curves[1]["loss"].to_numpy() == pytest.approx(curves[0]["loss"].to_numpy(), rel=0.02)
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_passes_told_to_a_gpu_once_train_as_those_told_each_time_do(monkeypatch, dtype):
+    settings = Settings(pixel_mm=4.0, size=64)
+    monkeypatch.setattr(model, "autocast_dtype", lambda device: dtype)
+    made = make_case(3019, 1, 64)
+    seen = {"1": training_slices.as_seen(made.hu, made.labels, made.grid, settings)}
+    slices = training_slices.side_by_side(seen, settings, torch.device("cuda"))
+    recipe = train.Recipe(steps=8, batch_size=4, validate_every=2, hard_share=0.25)
+    curves = []
+    for on in (True, False):
+        monkeypatch.setattr(replay, "ON", on)
+        curves.append(train.train(slices, slices, settings, recipe)[1]["loss"].to_numpy())
+    assert curves[0] == pytest.approx(curves[1], rel=0.05)
 
 
 @needs_gpu

@@ -1,6 +1,7 @@
 """Training learns, repeats itself, never reads the test split, and says what is wrong with its input."""
 
 import math
+from contextlib import nullcontext
 
 import nibabel
 import numpy as np
@@ -8,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from ich import batches, calibration, model, predict, splits, train, training_slices, validation
+from ich import batches, calibration, model, predict, replay, splits, train, training_slices, validation
 from ich.batches import Batches
-from ich.loss import slice_loss
+from ich.loss import segmentation_loss, slice_loss
 from ich.scan import read_scan
 from ich.tables import LABELS
 from ich.trained import Start, begin, card_of, check_trained_on, keep
@@ -166,6 +167,48 @@ def test_gradient_that_is_not_finite_ends_a_training_that_can_go_on(discs, tmp_p
     rows = []
     train.train(part, part, SETTINGS, recipe, rows.append, file)  # its checkpoint is that of step 2
     assert [row["step"] for row in rows] == [2, 4, 6]
+
+
+class NoGraph:
+    """Records nothing: what was run stays as it was when it runs again."""
+
+    def __init__(self, *given):
+        self.replays = 0
+
+    def replay(self):
+        self.replays += 1
+
+    def wait_stream(self, other):
+        pass
+
+
+def test_passes_told_to_a_gpu_once_leave_the_network_as_it_was(monkeypatch):
+    """Warming up runs the network on a batch that it will see again: its statistics do not keep that."""
+    monkeypatch.setattr(replay, "ON", True)
+    for name in ("Stream", "current_stream", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, name, NoGraph)
+    for name in ("stream", "device", "graph"):
+        monkeypatch.setattr(torch.cuda, name, nullcontext)
+    network, image = model.build_network(SETTINGS).train(), torch.rand(2, 4, 48, 48)
+    labels, runs = torch.randint(4, (2, 48, 48)), []
+
+    def passes(image, labels):
+        logits = network(image)
+        runs.append(image)
+        return segmentation_loss(logits, labels).detach(), logits.detach()
+
+    assert replay.replayed(network, passes, image, labels, CPU) is passes
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    run = replay.replayed(network, passes, image, labels, torch.device("cuda"))
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert len(runs) == replay.WARM_UP + 1
+    later = torch.rand_like(image), torch.randint(4, (2, 48, 48))
+    loss, logits = run(*later)
+    assert len(runs) == replay.WARM_UP + 1
+    assert torch.equal(runs[-1], later[0])  # where the graph reads
+    assert torch.equal(labels, later[1])
+    assert (loss.shape, logits.shape) == ((), (2, 4, 48, 48))
 
 
 def test_checkpoint_of_another_device_is_taken_up_with_other_random_numbers(discs, tmp_path):

@@ -27,7 +27,7 @@ import yaml
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ich import gpu, model, phantom, predict, train
+from ich import gpu, model, phantom, predict, replay, train
 from ich.stream import MOST_JOBS, embedded_stream
 from ich.training_slices import Slices, as_seen, side_by_side
 
@@ -132,6 +132,12 @@ def main() -> None:
     note("operations of a training step", (counts[1] - counts[0]) / 2, "", 2)
     if device.type == "cuda":
         note("share of time in which the GPU computes", busy_share(slices, settings, many), "", options.steps)
+        replay.ON = True
+        both = seconds_to_train(slices, settings, few), seconds_to_train(slices, settings, many)
+        note("training step told to the GPU once", 1000 * (both[1] - both[0]) / options.steps, "ms", options.steps)
+        share = busy_share(slices, settings, many)
+        note("share of time in which the GPU computes, step told once", share, "", options.steps)
+        replay.ON = False
 
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
@@ -140,9 +146,8 @@ def main() -> None:
         table = phantom.write_cohort(made, n, SEED, 512, jobs=options.jobs)
         work = (model.SHIPPED_WEIGHTS, table[["case_id", "image", "reference_mask"]], made)
         took = []
-        for _ in range(
-            3
-        ):  # the first time no process has a network, and one that was slow to start may have none after
+        # The first time no process has a network, and one that was slow to start may have none after.
+        for _ in range(3):
             started = time.perf_counter()
             found, failures, _ = predict.predict_cases(*work, jobs=options.jobs)
             took.append(time.perf_counter() - started)
