@@ -238,9 +238,12 @@ def _pool(options: argparse.Namespace) -> int:
     from ich.study import plan, read_profile, run_study
 
     out, notebooks = options.out.resolve(), ROOT / "notebooks"
-    masks = pool([_run(run, options.reports) for run in options.runs], out)
-    settings = [f"predictions={masks}", *options.set]
-    planned = plan(read_profile("pooled", notebooks), settings, out.name, reports=out.parent, notebooks=notebooks)
+    runs = [_run(run, options.reports) for run in options.runs]
+    settings = [f"predictions={pool(runs, out)}", *options.set]
+    profile = read_profile("pooled", notebooks)
+    trained = f"{', '.join(run.resolve().name for run in runs)} have trained a network each"
+    profile = dataclasses.replace(profile, left_out=profile.left_out | {"02_training": trained})
+    planned = plan(profile, settings, out.name, reports=out.parent, notebooks=notebooks)
     try:
         print(f"Report: {run_study(planned, resume=True)}")
     except NotebookFailed as error:

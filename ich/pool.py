@@ -66,7 +66,7 @@ def pool(runs: Sequence[Path], out: Path) -> Path:
 def _check_same(first: pd.DataFrame, other: pd.DataFrame, first_name: str, other_name: str) -> None:
     apart = sorted(set(first.index) ^ set(other.index))
     if not apart:
-        here, there = (part.loc[first.index, [*SAME]].astype(str) for part in (first, other))
+        here, there = (part.loc[first.index, [*SAME]].astype(object).fillna("") for part in (first, other))
         apart = list(first.index[(here != there).any(axis=1)])
     if apart:
         raise ValueError(
