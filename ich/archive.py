@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from ich.atomic import replacing
+from ich.front_page import is_simulated
 from ich.provenance import file_hash
 
 PARTS = ("tables", "figures", "notebooks", "html")  # folders of a run that go into its archive
@@ -79,10 +80,7 @@ def _member(name: str) -> zipfile.ZipInfo:
 
 def _crate(run: Path, manifest: dict, names: list[str], license_url: str) -> dict:
     """The metadata document: the run as a data set, its files, and the program that made them."""
-    simulated = ""
-    if all(not record["parameters"].get(key) for record in manifest["notebooks"].values()
-           for key in ("source", "masks", "manifest")):  # fmt: skip
-        simulated = " All cases are simulated."
+    simulated = " All cases are simulated." if is_simulated(run) else ""
     root = {
         "@id": "./",
         "@type": "Dataset",
