@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 
 from ich import tables
-from ich.atomic import write_text
+from ich.atomic import replacing, write_text
 from ich.scan import read_mask, read_scan, write_mask, write_scan
 from ich.tables import LABELS
 
@@ -75,7 +75,8 @@ def _pair(sources: tuple[Path, Path], folders: tuple[Path, Path], case_id: str) 
         headers: list[Any] = [nibabel.load(source) for source in sources]
         if headers[0].shape == headers[1].shape and np.allclose(headers[0].affine, headers[1].affine, atol=1e-3):
             for source, target in zip(sources, (image, labels), strict=True):
-                shutil.copyfile(source, target)  # with a link, who edits the export would change the scan itself
+                with replacing(target) as part:
+                    shutil.copyfile(source, part)  # with a link, who edits the export would change the scan itself
             return
     scan = read_scan(sources[0])
     write_scan(image, scan.hu, scan.grid)
