@@ -63,7 +63,6 @@ def write_archive(run: Path, out: Path, license_url: str = "") -> int:
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     names = members(run)
     crate = json.dumps(_crate(run, manifest, names, license_url), indent=2, ensure_ascii=False) + "\n"
-    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(_member(METADATA), crate)
         for name in names:

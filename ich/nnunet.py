@@ -69,8 +69,6 @@ def _pair(sources: tuple[Path, Path], folders: tuple[Path, Path], case_id: str) 
     nnU-Net takes both arrays as they lie in their files: a mask whose axes run the other way would label other voxels.
     """
     image, labels = folders[0] / f"{case_id}_0000.nii.gz", folders[1] / f"{case_id}.nii.gz"
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
     if all(source.name.endswith(".nii.gz") for source in sources):
         headers: list[Any] = [nibabel.load(source) for source in sources]
         if headers[0].shape == headers[1].shape and np.allclose(headers[0].affine, headers[1].affine, atol=1e-3):

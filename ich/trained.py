@@ -80,7 +80,6 @@ def keep(
         settings, volume_calibration = calibrate(network, validation, settings)
         familiar = novelty.fit(network, training, validation, settings)
     best = history.iloc[int(history["validation_dice"].argmax())]
-    folder.mkdir(parents=True, exist_ok=True)
     written = {
         "best_step": int(best["step"]),
         "validation_dice": round(float(best["validation_dice"]), 4),
