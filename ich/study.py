@@ -22,7 +22,6 @@ from ich.notebook import LeftOut, Parameter, declared, execute, fingerprint, unk
 from ich.provenance import code_version, describe_input, file_hash, machine, package_versions
 from ich.report import write_report
 
-ROOT = Path(__file__).resolve().parents[1]
 PATH_PARAMETERS = (
     "masks", "images", "about", "manifest", "root", "set_aside", "predictions", "start_from", "scan", "earlier",
     "weights", "volumes",
@@ -260,7 +259,7 @@ def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, unti
 def _prepare(plan: Plan, resume: bool, overwrite: bool) -> dict[str, dict]:
     """Make the run folder ready; returns the records of notebooks that need not run again."""
     run = plan.run
-    content = [path for path in run.iterdir()] if run.is_dir() else []
+    content = list(run.iterdir()) if run.is_dir() else []
     if content and not (resume or overwrite):
         state = "is finished" if (run / "manifest.json").is_file() else "is unfinished: --resume continues it"
         raise FileExistsError(f"run {run.name} exists and {state}; --overwrite replaces it, --name gives another name")
