@@ -17,6 +17,7 @@ import yaml
 from ich import remote, run_folder
 from ich.atomic import locked, write_text
 from ich.choices import check_choices
+from ich.folders import real_path
 from ich.html import notebook_html, report_links
 from ich.notebook import LeftOut, Parameter, declared, execute, fingerprint, unknown
 from ich.provenance import code_version, describe_input, file_hash, machine, package_versions
@@ -157,9 +158,7 @@ def plan(profile: Profile, settings: list[str], name: str | None = None, *, repo
         for path_name in set(PATH_PARAMETERS) & set(chosen):
             given = os.path.expanduser(str(chosen[path_name]))  # a shell leaves the ~ of name=~/folder
             if given:
-                inputs[path_name] = Path(
-                    os.path.realpath(remote.local(given))
-                )  # Path.resolve fails on circles of links
+                inputs[path_name] = real_path(remote.local(given))
                 if not inputs[path_name].exists():
                     raise FileNotFoundError(f"{path_name}={given}: no such file or folder")
                 chosen[path_name] = _from_notebooks(inputs[path_name], notebooks, shown)
