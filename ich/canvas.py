@@ -121,9 +121,22 @@ def keep(fig: Figure, run_dir: Path, name: str, caption: str, simulated: bool) -
     alternative text.
     """
     folder = run_dir / "figures"
+    forget(run_dir, name)
     save_figure(fig, folder, name, simulated=simulated)
     store_caption(folder, name, caption)
     show(fig, caption)
+
+
+def forget(run_dir: Path, *names: str) -> None:
+    """Remove figures of an earlier run, simulated or not, and their captions: of those drawn anew, or only at times."""
+    folder = run_dir / "figures"
+    for name in names:
+        for path in (*folder.glob(f"{name}.*"), *folder.glob(f"{name}_simulated.*")):
+            path.unlink()
+    captions = folder / "captions.json"
+    if captions.is_file():
+        kept = {name: said for name, said in json.loads(captions.read_text()).items() if name not in names}
+        write_text(captions, json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
 def store_caption(folder: Path, name: str, caption: str) -> None:
