@@ -59,16 +59,6 @@ class ABC2:
         return self.b_chord_mm if self.b_rule == "chord" else self.b_width_mm
 
     @property
-    def a_ends_mm(self) -> np.ndarray:
-        """End points of A, (2, 2) mm from the center of pixel (0, 0)."""
-        return self.a_ends_voxel * self.spacing_mm
-
-    @property
-    def b_ends_mm(self) -> np.ndarray:
-        """End points of B, (2, 2) mm from the center of pixel (0, 0)."""
-        return self.b_ends_voxel * self.spacing_mm
-
-    @property
     def c_mm(self) -> float:
         """C of the primary rule: every slice with lesion by its weight."""
         return math.fsum(self.weights_mm)

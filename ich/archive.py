@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from ich.atomic import replacing
+from ich.front_page import is_simulated
 from ich.provenance import file_hash
 
 PARTS = ("tables", "figures", "notebooks", "html")  # folders of a run that go into its archive
@@ -62,7 +63,6 @@ def write_archive(run: Path, out: Path, license_url: str = "") -> int:
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     names = members(run)
     crate = json.dumps(_crate(run, manifest, names, license_url), indent=2, ensure_ascii=False) + "\n"
-    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(_member(METADATA), crate)
         for name in names:
@@ -79,10 +79,7 @@ def _member(name: str) -> zipfile.ZipInfo:
 
 def _crate(run: Path, manifest: dict, names: list[str], license_url: str) -> dict:
     """The metadata document: the run as a data set, its files, and the program that made them."""
-    simulated = ""
-    if all(not record["parameters"].get(key) for record in manifest["notebooks"].values()
-           for key in ("source", "masks", "manifest")):  # fmt: skip
-        simulated = " All cases are simulated."
+    simulated = " All cases are simulated." if is_simulated(run) else ""
     root = {
         "@id": "./",
         "@type": "Dataset",

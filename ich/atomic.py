@@ -10,7 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A path beside `path` to write to; at the end it takes the place of `path`, after an error it is removed."""
+    """A path beside `path` to write to; at the end it takes the place of `path`, after an error it is removed.
+
+    Folders on the way are made; a link at `path` is replaced and not written through.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.tmp")

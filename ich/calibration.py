@@ -16,6 +16,7 @@ from scipy.optimize import minimize_scalar
 from ich.components import drop_specks
 from ich.gpu import free_bytes
 from ich.model import Settings, blood_probability, channels, largest, logits_of
+from ich.resampling import patient_numbers
 from ich.training_slices import Slices
 from ich.validation import AT_ONCE, FALSE_ML, case_volumes
 
@@ -163,11 +164,7 @@ def volume_calibration(
     arXiv:2306.06342, hierarchical conformal prediction). With a scan each, that is the ceil((n + 1) * level)-th score.
     """
     scores = np.abs(np.asarray(reference_ml) - predicted_ml) / (np.asarray(uncertain_ml) + OFFSET_ML)
-    owner = np.arange(len(scores)) if patients is None else pd.factorize(np.asarray(patients, dtype=object))[0]
-    if len(owner) != len(scores):
-        raise ValueError(f"patients: got {len(owner)} for {len(scores)} scans")
-    if (owner < 0).any():
-        raise ValueError(f"patients: {int((owner < 0).sum())} scans have none, wanted a patient for each")
+    owner = np.arange(len(scores)) if patients is None else patient_numbers(patients, len(scores))
     scans = np.bincount(owner)
     order = np.argsort(scores)
     reached = np.cumsum(1 / scans[owner[order]]) / (len(scans) + 1)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
-from ich.atomic import write_text
+from ich.atomic import replacing, write_text
 from ich.drawn import describe
 
 MM_PER_INCH = 25.4
@@ -88,7 +88,7 @@ def show(fig: Figure, alt: str) -> None:
 
 
 def save_figure(fig: Figure, folder: str | Path, name: str, *, simulated: bool = False) -> tuple[Path, Path]:
-    """Write SVG and 300-dpi PNG, without dates, so that the same figure gives the same bytes.
+    """Write SVG and 300-dpi PNG, each in one step and without dates, so that the same figure gives the same bytes.
 
     Parameters
     ----------
@@ -99,17 +99,18 @@ def save_figure(fig: Figure, folder: str | Path, name: str, *, simulated: bool =
     Paths of the SVG and the PNG.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     stem = f"{name}_simulated" if simulated else name
     svg, png = folder / f"{stem}.svg", folder / f"{stem}.png"
-    with plt.rc_context({"svg.hashsalt": STYLE["svg.hashsalt"], "svg.fonttype": STYLE["svg.fonttype"]}):
-        fig.savefig(svg, metadata={"Date": None, "Creator": None, "Description": describe(fig)})
+    text = {"Date": None, "Creator": None, "Description": describe(fig)}
+    with plt.rc_context({name: STYLE[name] for name in ("svg.hashsalt", "svg.fonttype")}), replacing(svg) as part:
+        fig.savefig(part, format="svg", metadata=text)
     drawn = io.BytesIO()
     fig.savefig(drawn, format="png", dpi=PNG_DPI, metadata={"Software": None})
     drawn.seek(0)
     # 256 colors are enough for lines and grey slices and take a third of the space.
     small = Image.open(drawn).convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    small.save(png, optimize=True, dpi=(PNG_DPI, PNG_DPI))
+    with replacing(png) as part:
+        small.save(part, "PNG", optimize=True, dpi=(PNG_DPI, PNG_DPI))
     return svg, png
 
 
@@ -120,9 +121,22 @@ def keep(fig: Figure, run_dir: Path, name: str, caption: str, simulated: bool) -
     alternative text.
     """
     folder = run_dir / "figures"
+    forget(run_dir, name)
     save_figure(fig, folder, name, simulated=simulated)
     store_caption(folder, name, caption)
     show(fig, caption)
+
+
+def forget(run_dir: Path, *names: str) -> None:
+    """Remove figures of an earlier run, simulated or not, and their captions: of those drawn anew, or only at times."""
+    folder = run_dir / "figures"
+    for name in names:
+        for path in (*folder.glob(f"{name}.*"), *folder.glob(f"{name}_simulated.*")):
+            path.unlink()
+    captions = folder / "captions.json"
+    if captions.is_file():
+        kept = {name: said for name, said in json.loads(captions.read_text()).items() if name not in names}
+        write_text(captions, json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
 def store_caption(folder: Path, name: str, caption: str) -> None:

@@ -18,9 +18,7 @@ from ich.tables import LABELS
 
 CARD = ("sha256", "trained_on", "not_tested", "simulated", "best_step", "use")  # of the weights, in case.json
 SIMULATED = "The scan is simulated: it is of no patient."
-
-
-FEW_SCANS = 50
+FEW_SCANS = 50  # trained on fewer, a network is warned of
 SAID = ("reading", "slices")  # checks of which the notes on values and slices tell
 
 

@@ -26,7 +26,6 @@ def write(found: Case, scan_path: Path, out: Path, dicom_out: Path | None = None
     where the series cannot be referred to, becomes a warning. They name the patient, as DICOM has to: `dicom_out` is
     where they go if `out` is to be shared.
     """
-    out.mkdir(parents=True, exist_ok=True)
     _write_content(found, out)  # first: it tells whose the other files are, should this be interrupted
     write_mask(out / "mask.nii.gz", found.prediction.labels, found.scan.grid)
     found.content["mask_sha256"] = file_hash(out / "mask.nii.gz")
@@ -106,7 +105,6 @@ def is_changed(out: Path) -> bool:
 
 def _write_dicom(series: Series, out: Path, prediction: Prediction, result: dict) -> list[str]:
     """Mask and volumes as DICOM; why not, where the series cannot be referred to: the case stands without them."""
-    out.mkdir(parents=True, exist_ok=True)
     made_by = f"weights {str(result['weights']['sha256'])[:12]}"
     version = importlib.metadata.version("ich")
     try:

@@ -77,7 +77,7 @@ def run(
             died = isinstance(alone.exception(), KilledWorker)
             yield (number, WorkerDiedError(str(alone.exception()))) if died else alone.result()
     finally:
-        client.cancel([future for future in pending.futures], force=True)
+        client.cancel(list(pending.futures), force=True)
 
 
 def _in_folder(folder: str, function: Callable, number: int, given: tuple) -> tuple[int, Any]:

@@ -105,7 +105,6 @@ def _check_case(
                 row.update(
                     _outlined(case, labels, acquired), reference_mask=f"data/masks_as_acquired/{case['case_id']}.nii.gz"
                 )
-                (run_dir / row["reference_mask"]).parent.mkdir(parents=True, exist_ok=True)
                 write_mask(run_dir / row["reference_mask"], labels, acquired)
             row.update(hu_min=float(scan.hu.min()), hu_max=float(scan.hu.max()), content=_content(scan.hu, scan.grid))
             quality = check_quality(scan, labels, limits)

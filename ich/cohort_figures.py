@@ -37,17 +37,15 @@ def draw_volume_distribution(
     cohort: pd.DataFrame,
     ax: Axes,
     *,
-    by: str = "hemorrhage_type",
-    volume: str = "reference_volume_ml",
     title: str = "",
     simulated: bool = False,
 ) -> None:
-    """Every volume by group on a logarithmic axis, with median and quartiles; volumes of zero are counted."""
-    found = groups_of(cohort, by)
+    """Every reference volume by type on a logarithmic axis, with median and quartiles; volumes of 0 are counted."""
+    found = groups_of(cohort, "hemorrhage_type")
     looks = series([name for name, _ in found])
     names = []
     for row, (name, inside) in enumerate(found):
-        values = cohort.loc[inside, volume].dropna().to_numpy(dtype=float)
+        values = cohort.loc[inside, "reference_volume_ml"].dropna().to_numpy(dtype=float)
         shown = values[values > 0]
         color, marker = looks[name]
         y = row + _jitter(shown.size, 0.5)
@@ -178,27 +176,26 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> No
 
 
 def draw_training(history: pd.DataFrame, axes: Sequence[Axes], *, title: str = "", simulated: bool = False) -> None:
-    """Loss and validation Dice against step (or epoch) on two axes; the weights kept are marked.
+    """Loss and validation Dice against step on two axes; the weights kept are marked.
 
     Parameters
     ----------
-    history : step or epoch, loss, validation_dice (0..1, empty where not measured).
+    history : step, loss, validation_dice (0..1, empty where not measured).
     """
-    x = "step" if "step" in history else "epoch"
-    axes[0].plot(history[x], history["loss"], color=BLUE)
-    axes[0].set(xlabel=x, ylabel="training loss")
+    axes[0].plot(history["step"], history["loss"], color=BLUE)
+    axes[0].set(xlabel="step", ylabel="training loss")
     axes[0].set_ylim(bottom=0)
     measured = history.dropna(subset=["validation_dice"])
-    when, dice = (measured[name].to_numpy(dtype=float) for name in (x, "validation_dice"))
+    when, dice = (measured[name].to_numpy(dtype=float) for name in ("step", "validation_dice"))
     axes[1].plot(when, dice, color=BLUE, marker="o", markersize=3)
     if dice.size:
         best = int(dice.argmax())
         axes[1].scatter(when[best], dice[best], s=55, facecolor="none", edgecolor=VERMILION, linewidths=1.3, zorder=3)
         axes[1].annotate(
-            f"kept: {dice[best]:.3f} at {x} {when[best]:.0f}", (0.98, 0.04),
+            f"kept: {dice[best]:.3f} at step {when[best]:.0f}", (0.98, 0.04),
             xycoords="axes fraction", ha="right", va="bottom", color=VERMILION,
         )  # fmt: skip
-    axes[1].set(xlabel=x, ylabel="mean validation Dice", ylim=(0, 1))
+    axes[1].set(xlabel="step", ylabel="mean validation Dice", ylim=(0, 1))
     set_title(axes[0], title, simulated)
     if simulated:
         set_title(axes[1], "Validation", simulated)
@@ -210,9 +207,6 @@ def draw_dice_by_type(
     ax: Axes,
     *,
     published: pd.DataFrame | None = None,
-    by: str = "hemorrhage_type",
-    value: str = "dice",
-    value_label: str = "Dice",
     title: str = "",
     simulated: bool = False,
 ) -> None:
@@ -220,16 +214,17 @@ def draw_dice_by_type(
 
     Parameters
     ----------
-    metrics : one row per case with `by` and `value`.
-    summary : rows of `mean_by_group`: `by`, n, n_patients, mean, mean_ci_low, mean_ci_high.
-    published : `by` and `value`.
+    metrics : one row per case with hemorrhage_type and dice.
+    summary : rows of `mean_by_group`: hemorrhage_type, n, n_patients, mean, mean_ci_low, mean_ci_high.
+    published : hemorrhage_type and dice.
     """
+    by = "hemorrhage_type"
     order = [name for name in TYPE_SERIES if name in set(summary[by])]
     order += [name for name in summary[by] if name not in order]
     looks = series(order)
     rows: dict = dict(zip(summary[by], summary.to_dict("records"), strict=True))
     for at, name in enumerate(order):
-        values = metrics.loc[metrics[by] == name, value].dropna().to_numpy(dtype=float)
+        values = metrics.loc[metrics[by] == name, "dice"].dropna().to_numpy(dtype=float)
         color, marker = looks[str(name)]
         ax.scatter(
             at - 0.2 + _jitter(values.size, 0.26),
@@ -255,7 +250,7 @@ def draw_dice_by_type(
             zorder=3,
         )
         if published is not None and (published[by] == name).any():
-            known = float(published.loc[published[by] == name, value].iloc[0])
+            known = float(published.loc[published[by] == name, "dice"].iloc[0])
             ax.scatter(at + 0.3, known, s=28, marker="D", facecolor="white", edgecolor=GREY, linewidths=1.1, zorder=3)
     ax.errorbar([], [], [], fmt="o", color=INK, markersize=5, capsize=2.5, label="mean, 95 % interval over patients")
     if published is not None:
@@ -276,7 +271,7 @@ def draw_dice_by_type(
     ]
     ax.set_xticks(range(len(order)), ticks)
     ax.tick_params(axis="x", length=0)
-    ax.set(xlim=(-0.5, len(order) - 0.5), ylim=(0, 1.02), ylabel=value_label)
+    ax.set(xlim=(-0.5, len(order) - 0.5), ylim=(0, 1.02), ylabel="Dice")
     ax.grid(axis="y", color=PALE, linewidth=0.5)
     legend_below(ax, 1)
     set_title(ax, title, simulated)

@@ -16,12 +16,12 @@ from ich.comparison import holm, signed_rank, volume_group
 from ich.linked import mean_per_patient, owners
 from ich.pairs import FEWEST, flat, only, require_columns
 from ich.resampling import NOT_NEGATIVE, SHARE, bootstrap_mean
+from ich.shared_statistics import LIMITS
 from ich.strata import strata_of
 
 READERS = {"network_ml": "network", "second_reader_ml": "second_reader"}  # volumes that have a Dice
 BLOOD = "blood"  # what all labels together are called in metrics.csv
 SAME_ML, SAME_SHARE = 1e-3, 1e-5  # reference volumes further apart are not the same outline
-LIMITS = ("bias", "bias_ci", "sd", "loa_lower", "loa_upper", "loa_lower_ci", "loa_upper_ci")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ich.pairs import Pairs, numbers, require_columns, unique_ids, varies
 from ich.resampling import NOT_NEGATIVE, bootstrap_mean, share_interval, wilson
 
 PAPER_EDGES_ML = (5.0, 25.0)  # Wang 2019
-CLINIC_EDGES_ML = (30.0, 60.0)
+CLINIC_EDGES_ML = (30.0, 60.0)  # Broderick et al., Stroke 1993;24:987: mortality by volume
 EXACT_UP_TO = 50  # pairs; the signed-rank distribution is counted up to here and normal beyond
 
 

@@ -6,7 +6,18 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from ich.grid import MAX_VOXELS, Grid, Scan, ScanError, describe_steps, flipped, orient, slice_normal, tilt_between
+from ich.grid import (
+    MAX_VOXELS,
+    UNIFORM_TOLERANCE_MM,
+    Grid,
+    Scan,
+    ScanError,
+    describe_steps,
+    flipped,
+    orient,
+    slice_normal,
+    tilt_between,
+)
 from ich.hounsfield import AS_AIR, LOWEST_HU, floor_padding, value_kind
 from ich.series import Series, choose_series
 from ich.slices import BROKEN_FILE, Slice
@@ -26,6 +37,7 @@ HU_TYPES = ("", "HU", "HU_MOD", "US")  # DICOM PS3.3, C.11.1.1.2; US is unspecif
 MAX_PADDING_HU = -900  # a padding value above this would blot out tissue
 TILT_TOLERANCE_DEG = 0.5
 HEAD_HEIGHT_MM = 100.0
+SIDEWAYS_MM = 0.5  # from the straight line between the first and the last slice
 DECODER_ERRORS = (RuntimeError, *BROKEN_FILE)
 
 
@@ -91,7 +103,8 @@ def _distance_notes(series: Series, tilt_deg: float) -> tuple[str, ...]:
     steps = np.diff(series.positions_mm)
     origins = np.array([s.position_mm for s in series.slices])
     notes = []
-    if np.ptp(steps) > 0.02:
+    uniform = np.ptp(steps) <= UNIFORM_TOLERANCE_MM
+    if not uniform:
         notes.append(f"unequal slice distances along the slice normal: {describe_steps(steps)}")
     if abs(tilt_deg) > TILT_TOLERANCE_DEG:
         table = float(np.median(np.linalg.norm(np.diff(origins, axis=0), axis=1)))
@@ -107,7 +120,7 @@ def _distance_notes(series: Series, tilt_deg: float) -> tuple[str, ...]:
         )
     share = (series.positions_mm - series.positions_mm[0]) / np.ptp(series.positions_mm)
     sideways = np.linalg.norm(origins - origins[0] - share[:, None] * (origins[-1] - origins[0]), axis=1).max()
-    if np.ptp(steps) <= 0.02 and sideways > 0.5:
+    if uniform and sideways > SIDEWAYS_MM:
         notes.append(f"slices shift sideways against each other by up to {sideways:.1f} mm")
     height = float(np.ptp(series.positions_mm) + np.median(steps))
     if height < HEAD_HEIGHT_MM:

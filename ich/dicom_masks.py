@@ -127,7 +127,7 @@ def read_dicom_mask(path: Path, series: Series, label_map: dict[str, int | str] 
             masks = draw(header, wanted, series, path, notes)
         except ScanError:
             raise
-        except (*BROKEN_FILE, IndexError) as error:
+        except BROKEN_FILE as error:
             raise ScanError(f"{path}: damaged or incomplete SEG or RTSTRUCT ({type(error).__name__})") from error
     labels, extra_axial, untyped = _combine([(r, kinds[n], masks[n]) for n, r in wanted.items()], path, notes)
     grid, axes, flips = series_grid(series)

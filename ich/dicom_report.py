@@ -2,7 +2,6 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pydicom
 from pydicom.uid import generate_uid
@@ -81,20 +80,10 @@ def write_dicom_report(
             sop_instance_uid=generate_uid(),
             instance_number=1,
             manufacturer="ich study workbook",
+            software_versions=version,
             is_complete=True,
             is_verified=False,
             series_description="Hemorrhage volume, research use only",
         )
         with replacing(path) as part:
             report.save_as(part)
-
-
-def read_volumes(path: Path) -> dict[str, float]:
-    """Tracking identifier to volume in ml, of a report as `write_dicom_report` writes it."""
-    import highdicom as hd
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        report: Any = hd.sr.srread(path)
-    groups = report.content.get_volumetric_roi_measurement_groups()
-    return {group.tracking_identifier: float(group.get_measurements()[0].value) for group in groups}

@@ -4,6 +4,7 @@ import itertools
 import os
 import warnings
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,21 +130,25 @@ def _study_case(study: str, scans: list[Series], masks: list[_Mask]) -> tuple[di
 def _masks_by_study(root: Path, parts: list[Series], studies: dict[str, list[Series]]) -> dict[str, list[_Mask]]:
     """Masks of each study: by the series they name, else by their own study, NIfTI by the nearest folder's name."""
     study_of = {id(part): study for study, own in studies.items() for part in own}
+    of_uid: dict[str, list[Series]] = defaultdict(list)
+    for part in parts:
+        of_uid[part.slices[0].uid].append(part)
     found: dict[str, list[_Mask]] = defaultdict(list)
     for part in parts:
         if part.slices[0].modality in ("SEG", "RTSTRUCT"):
             for path in sorted(path for path in files_of(part) if is_dicom_mask(path)):
                 target = _target(path)
-                drawn = [each for each in parts if target is not None and each.slices[0].uid == target]
+                drawn = of_uid.get(target, []) if target is not None else []
                 study = study_of[id(drawn[0])] if drawn else study_of[id(part)]
                 able = drawn if target is not None else studies[study]
                 found[study].append(_mask(path, able, "the series that the mask was drawn on"))
-    named: dict[str, list[tuple[Path, Series]]] = defaultdict(list)
+    below: dict[tuple[str, Path], list[tuple[Path, Series]]] = defaultdict(list)  # by a folder's name, and one above it
     for part in (each for own in studies.values() for each in own):
         for folder in {path.parent for path in files_of(part)}:
-            named[folder.name].append((folder, part))
+            for above in (folder, *folder.parents):
+                below[folder.name, above].append((folder, part))
     for path in (path for path in files_below(root) if is_nifti(path) and not hidden(path, root)):
-        able = _nearest(path, named.get(stem(path), []))
+        able = _nearest(path, below)
         fitting = {study_of[id(part)] for part in able}
         for study in fitting:
             own = [part for part in able if study_of[id(part)] == study]
@@ -152,17 +157,16 @@ def _masks_by_study(root: Path, parts: list[Series], studies: dict[str, list[Ser
     return found
 
 
-def _nearest(mask: Path, folders: list[tuple[Path, Series]]) -> list[Series]:
-    """The series in those folders that share the longest path with the mask: `CT1` may be in every patient's folder.
+def _nearest(mask: Path, below: Mapping[tuple[str, Path], list[tuple[Path, Series]]]) -> list[Series]:
+    """The series in the folders called as the mask that share the longest path with it: `CT1` may be every patient's.
 
     Of several, as where masks have a tree of their own, those whose last folders are called as the mask's.
     """
-    near = [
-        (len(Path(os.path.commonpath([folder, mask])).parts), _same_end((*mask.parent.parts, stem(mask)), folder.parts))
-        for folder, _ in folders
-    ]
-    found = [part for (_, part), nearness in zip(folders, near, strict=True) if nearness == max(near)]
-    return list(dict.fromkeys(found))
+    name = stem(mask)
+    near = next((below[name, above] for above in mask.parents if (name, above) in below), [])
+    alike = [_same_end((*mask.parent.parts, name), folder.parts) for folder, _ in near]
+    most = max(alike, default=0)
+    return list(dict.fromkeys(part for (_, part), ends in zip(near, alike, strict=True) if ends == most))
 
 
 def _same_end(one: tuple[str, ...], other: tuple[str, ...]) -> int:

@@ -7,9 +7,8 @@ import pandas as pd
 
 from ich.bland_altman import bland_altman
 from ich.pairs import FEWEST, flat, numbers, only, require_columns
+from ich.shared_statistics import LIMITS
 from ich.volume_classes import called_right, expanded, kappa
-
-_GROWTH = ("bias", "bias_ci", "sd", "loa_lower", "loa_upper", "loa_lower_ci", "loa_upper_ci")
 
 
 def two_scans(
@@ -93,6 +92,6 @@ def expansion_table(
             else only(agreed, "kappa", "kappa_ci")
         )
         if len(known) >= FEWEST:
-            row |= only(bland_altman(its_second - its_first, second - first, confidence=confidence), *_GROWTH)
+            row |= only(bland_altman(its_second - its_first, second - first, confidence=confidence), *LIMITS)
         rows.append(flat(row))
     return pd.DataFrame(rows)

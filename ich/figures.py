@@ -1,7 +1,7 @@
 """All figures of the study, one name each: `draw_*` takes a table and axes and computes no statistics."""
 
 from ich.agreement_figures import draw_bland_altman, draw_mountain, draw_regression_limits, draw_scatter
-from ich.canvas import keep, save_figure, show, subplots, use_style
+from ich.canvas import forget, keep, save_figure, show, subplots, use_style
 from ich.cohort_figures import (
     draw_dice_by_type,
     draw_flow,
@@ -40,6 +40,7 @@ __all__ = [
     "draw_surface",
     "draw_training",
     "draw_volume_distribution",
+    "forget",
     "keep",
     "outline_looks",
     "save_figure",

@@ -186,9 +186,7 @@ def _take_mask(row: dict, name: str, into: str, image: str | None, case_id: str,
         values, grid = read_values(mask)
         labels, outside, untyped = _mapped(values, label_map, mask)
     path = f"data/{into}/{case_id}.nii.gz"
-    (run_dir / path).parent.mkdir(parents=True, exist_ok=True)
-    (run_dir / path).unlink(missing_ok=True)  # an earlier link must not be written through
-    write_mask(run_dir / path, labels, grid)
+    write_mask(run_dir / path, labels, grid)  # in the place of an earlier link, never through it
     return _Taken(path, grid.volume_ml(outside), "; ".join(notes) or None, not untyped)
 
 

@@ -34,7 +34,7 @@ class Layout:
 def case_row(
     case_id: str, image: Path | None, mask: Path | None, *, need_image: bool = True, **known
 ) -> dict[str, object]:
-    """One row of `Found.cases`; what is not known is None, and a mask or needed scan that is missing is the reason."""
+    """One row of `Layout.rows`; what is not known is None, and a mask or needed scan that is missing is the reason."""
     names = ("files", "label_map", "hemorrhage_type", "scan_date", "site", "age", "sex", "split", "reason")
     row = (
         dict.fromkeys((*names, "second_mask"))

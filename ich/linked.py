@@ -4,13 +4,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import nct, t
 
 from ich.pairs import Pairs, varies
 from ich.reliability import ccc_of_sums, icc_of_sums
-from ich.resampling import mean_interval
+from ich.resampling import mean_interval, patient_numbers
 from ich.variance import by_patient
 
 FEWEST = 3  # patients that an interval over patients can be had from
@@ -21,12 +20,8 @@ def owners(patients: ArrayLike | None, n: int) -> np.ndarray | None:
     """(n,) number of each pair's patient; None where each has one pair or no patients are given."""
     if patients is None:
         return None
-    owner, names = pd.factorize(np.asarray(patients, dtype=object))
-    if owner.size != n:
-        raise ValueError(f"patients: got {owner.size} for {n} pairs")
-    if (owner < 0).any():
-        raise ValueError(f"patients: {int((owner < 0).sum())} pairs have none, wanted one for each")
-    return None if len(names) == n else owner
+    owner = patient_numbers(patients, n)
+    return None if owner.max(initial=-1) + 1 == n else owner
 
 
 def per_patient(pairs: Pairs, owner: np.ndarray | None) -> Pairs:

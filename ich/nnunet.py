@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 
 from ich import tables
-from ich.atomic import write_text
+from ich.atomic import replacing, write_text
 from ich.scan import read_mask, read_scan, write_mask, write_scan
 from ich.tables import LABELS
 
@@ -69,13 +69,12 @@ def _pair(sources: tuple[Path, Path], folders: tuple[Path, Path], case_id: str) 
     nnU-Net takes both arrays as they lie in their files: a mask whose axes run the other way would label other voxels.
     """
     image, labels = folders[0] / f"{case_id}_0000.nii.gz", folders[1] / f"{case_id}.nii.gz"
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
     if all(source.name.endswith(".nii.gz") for source in sources):
         headers: list[Any] = [nibabel.load(source) for source in sources]
         if headers[0].shape == headers[1].shape and np.allclose(headers[0].affine, headers[1].affine, atol=1e-3):
             for source, target in zip(sources, (image, labels), strict=True):
-                shutil.copyfile(source, target)  # with a link, who edits the export would change the scan itself
+                with replacing(target) as part:
+                    shutil.copyfile(source, part)  # with a link, who edits the export would change the scan itself
             return
     scan = read_scan(sources[0])
     write_scan(image, scan.hu, scan.grid)

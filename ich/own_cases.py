@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ich.folders import UNREAD, files_below, hidden
+from ich.folders import UNREAD, files_below, hidden, real_path
 from ich.given import case_table
 from ich.layouts import NO_MASK, nifti_files, stem
 from ich.nifti import is_nifti
@@ -94,8 +94,7 @@ def _named(table: Path, text: str) -> Path:
 
 def path_from_run(path: Path, run_dir: Path) -> str:
     """Path as tables hold it, from the run folder: a report must not tell where on a machine the data lay."""
-    # realpath, as Path.resolve fails on links that lead in a circle
-    return os.path.relpath(os.path.realpath(path), os.path.realpath(run_dir))
+    return os.path.relpath(real_path(path), real_path(run_dir))
 
 
 def _unread(masks: Path, images: Path | None, files: Mapping[str, Path]) -> dict[str, str]:

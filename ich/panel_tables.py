@@ -1,8 +1,10 @@
-"""Tables of several methods' agreement, as 04 and 07 write them: a row per method, from its `ich.agreement.panel`."""
+"""Tables of several methods as 04 and 07 show them: a row per method, most from its `ich.agreement.panel`."""
 
 from collections.abc import Mapping
 
 import pandas as pd
+
+from ich.planning import next_study
 
 SUMMARY = (
     "n",
@@ -17,6 +19,19 @@ SUMMARY = (
     "within_20_percent",
 )
 CHECKS = ("n", "normality_p", "proportional_bias_p", "spread_slope", "spread_p")
+
+
+def described(cases: pd.DataFrame, reference: str, labels: Mapping[str, str]) -> pd.DataFrame:
+    """n, mean, SD, median, smallest and largest volume, ml, of the reference and of each method.
+
+    Parameters
+    ----------
+    labels : column of a method -> what it is called.
+    """
+    found = cases[[reference, *labels]].agg(["count", "mean", "std", "median", "min", "max"]).T
+    found.columns = pd.Index(["n", "mean", "SD", "median", "smallest", "largest"])
+    found.insert(0, "volume, ml", ["reference", *labels.values()])
+    return found.astype({"n": int})
 
 
 def summary(panels: Mapping[str, Mapping], labels: Mapping[str, str]) -> pd.DataFrame:
@@ -74,6 +89,17 @@ def classes(panels: Mapping[str, Mapping], labels: Mapping[str, str]) -> pd.Data
         rows.append(row)
     frame = pd.DataFrame(rows)
     return frame.astype({name: float for name in frame.columns[3:]})
+
+
+def planning(panels: Mapping[str, Mapping], labels: Mapping[str, str]) -> pd.DataFrame:
+    """method and what `ich.planning.next_study` says of its panel."""
+    return pd.DataFrame([{"method": labels[column], **next_study(dict(panel))} for column, panel in panels.items()])
+
+
+def notes_said(agreed: pd.DataFrame) -> str:
+    """The notes of agreement.csv on all cases, each a sentence, each once."""
+    notes = agreed.loc[agreed["stratum"] == "all", "note"].replace("", None).dropna().unique()
+    return " ".join(f"{note[:1].upper()}{note[1:]}." for note in notes)
 
 
 def by_stratum(agreed: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:

@@ -242,8 +242,6 @@ def write_cohort(out: Path, n: int, seed: int, size: int = 256, jobs: int = -1, 
     cases.csv: case_id, patient_id, image, reference_mask, second_mask (paths from `out`), scan_date, hemorrhage_type,
     true_volume_ml and the true volume of each kind.
     """
-    for name in ("images", "masks", "second_reader", "rows"):
-        (out / name).mkdir(parents=True, exist_ok=True)
     work = [(out, seed, index, size, device) for index in range(n)]
     rows = sorted(each(_write_case, work, jobs, what="simulated cases"), key=lambda row: row["case_id"])
     for left in set((out / "rows").glob("*.json")) - {out / "rows" / f"{row['case_id']}.json" for row in rows}:

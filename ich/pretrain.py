@@ -88,7 +88,6 @@ def render_slices(
     jobs : processes, -1 for one per core.
     device : where the slices are to lie, the first GPU where there is one unless given.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     work = joblib.Parallel(n_jobs=jobs, return_as="generator")(
         joblib.delayed(_render)(source, folder, settings) for source in chosen
     )
@@ -163,7 +162,6 @@ def pretrain(
                 raise ValueError(f"none of the {len(part.case_ids)} {name} cases holds blood: take more")
         torch.set_num_threads(joblib.effective_n_jobs(jobs))
         torch.set_flush_denormal(True)
-        out.mkdir(parents=True, exist_ok=True)
         rows: list[dict] = []
 
         def report(row: dict) -> None:

@@ -1,18 +1,20 @@
 """Data at an address such as s3://bucket/folder, through fsspec: fetched once into a local cache, then read as files.
 
 The cache is ICH_CACHE, else ~/.cache/ich. What is there is fetched again only where the store says that the object has
-changed or the copy no longer has the hash it had; nothing is ever written to the store.
+changed or the copy no longer has the hash it had; nothing is ever written to the store. Of several processes that want
+the same folder one fetches it, and the others wait.
 """
 
 import hashlib
 import json
+import math
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ich.atomic import replacing, write_text
+from ich.atomic import locked, replacing, write_text
 from ich.provenance import file_hash
 
 AT_ONCE = 16  # objects on their way at a time
@@ -55,7 +57,9 @@ def local(address: str | Path) -> Path:
     folder = _cache() / place
     top = folder if single else folder / name
     wanted = {path: top / name} if whole else {each: _below(top, base, each, shown) for each in objects}
-    _fetch(store, wanted, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(_cache() / f".{place}.lock", f"{shown} in the cache", wait_s=math.inf):
+        _fetch(store, wanted, folder)
     return top / name if single else top
 
 

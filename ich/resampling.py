@@ -99,7 +99,7 @@ def share_interval(
     found = np.asarray(inside, dtype=float)
     if patients is None:
         return wilson(found.sum(), found.size, confidence)
-    owner = _owner(patients, found.size)
+    owner = patient_numbers(patients, found.size)
     m = int(owner.max(initial=-1)) + 1
     if m == found.size:
         return wilson(found.sum(), found.size, confidence)
@@ -112,8 +112,13 @@ def share_interval(
     return _wilson(share * effective_n, effective_n, float(t.ppf((1 + confidence) / 2, m - 1)))
 
 
-def _owner(patients: ArrayLike, n: int) -> np.ndarray:
-    """(n,) number of each case's patient."""
+def patient_numbers(patients: ArrayLike, n: int) -> np.ndarray:
+    """(n,) number of each case's patient, from 0 in order of appearance.
+
+    Raises
+    ------
+    ValueError : another count than `n`, or a case without a patient.
+    """
     owner = pd.factorize(np.asarray(patients, dtype=object))[0]
     if owner.size != n:
         raise ValueError(f"patients: got {owner.size} for {n} values")
@@ -159,7 +164,7 @@ def bootstrap_mean(
     ValueError : text or infinite values, or patients of another length.
     """
     found = numbers(values, "values")
-    owner = np.arange(found.size) if patients is None else _owner(patients, found.size)
+    owner = np.arange(found.size) if patients is None else patient_numbers(patients, found.size)
     complete = ~np.isnan(found)
     kept, owner = found[complete], np.unique(owner[complete], return_inverse=True)[1]
     n, m = kept.size, int(owner.max(initial=-1)) + 1

@@ -105,6 +105,7 @@ class Acquisition:
 
 
 def rotation(degrees: np.ndarray) -> np.ndarray:
+    """(3, 3) turn by degrees (3,) about x, then y, then z."""
     a, b, c = np.radians(degrees)
     rx = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     ry = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])

@@ -101,7 +101,7 @@ def base(shapes: Shapes, outside_mm: np.ndarray, skin_mm: np.ndarray, tissue: np
         put(sinus < 1.35, 0.55)
         put(sinus < 1, AIR)  # maxillary sinus
         _orbit(shapes, side, put, free)
-        _temporal_bone(shapes, side, put, free, gap, outside_mm, speckle)
+        _temporal_bone(shapes, side, put, gap, outside_mm, speckle)
         put(shapes.ellipsoid((side * 9, 79, 2), (10, 6, 13)) < 1, AIR, free & (outside_mm > 2.5))  # frontal sinus
         put(shapes.capsule_mm((side * 13, 12, -26), (side * 40, 22, -25)) < 2.6, 0.9, gap)  # sphenoid wing
         put(shapes.capsule_mm((side * 40, 22, -25), (side * 60, 24, -24)) < 2.6, 0.9, gap)
@@ -143,7 +143,7 @@ def _orbit(shapes: Shapes, side: int, put, free: np.ndarray) -> None:
     put(shapes.ellipsoid((globe[0], globe[1] + 8, globe[2]), (4.8, 2.6, 4.8)) < 1, 0.08)
 
 
-def _temporal_bone(shapes: Shapes, side: int, put, free, gap, outside_mm, speckle) -> None:
+def _temporal_bone(shapes: Shapes, side: int, put, gap, outside_mm, speckle) -> None:
     ridge = shapes.ellipsoid((side * 33, -25, -39), (27, 8.5, 9), yaw_deg=-side * 30)
     put(ridge < 1, 1.25, gap)
     put(shapes.ellipsoid((side * 24, -31, -37), (6, 2.2, 2.2), yaw_deg=-side * 30) < 1, 0.02, gap)  # auditory canal

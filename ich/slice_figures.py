@@ -37,72 +37,39 @@ BRAIN_WINDOW = (0.0, 80.0)  # HU
 BAR_MM = 20
 
 
-def radiological(image: np.ndarray, affine: np.ndarray | None = None) -> np.ndarray:
-    """A slice (I, J) as rows from front to back and columns from the patient's right to the left.
-
-    Parameters
-    ----------
-    affine : (4, 4) voxel to RAS mm of the slice's axes; without it I runs to the patient's left and J to the
-        back, as in a `Grid`.
-    """
-    if affine is None:
-        return image.T
-    first, second = np.asarray(affine, dtype=float)[:2, 0], np.asarray(affine, dtype=float)[:2, 1]
-    if abs(first[0]) * abs(second[1]) < abs(first[1]) * abs(second[0]):
-        image, first, second = image.T, second, first
-    if first[0] > 0:  # RAS x grows to the patient's right
-        image = image[::-1]
-    if second[1] > 0:
-        image = image[:, ::-1]
-    return image.T
-
-
-def _spacing(spacing_mm: tuple[float, float], affine: np.ndarray | None) -> float:
-    """Height over width of a displayed pixel."""
-    if affine is None:
-        return spacing_mm[1] / spacing_mm[0]
-    columns = np.asarray(affine, dtype=float)[:3, :2]
-    first, second = np.linalg.norm(columns, axis=0)
-    swapped = abs(columns[0, 0]) * abs(columns[1, 1]) < abs(columns[1, 0]) * abs(columns[0, 1])
-    return float(first / second if swapped else second / first)
-
-
 def draw_slice(
     image: np.ndarray,
     ax: Axes,
     *,
     outlines: Mapping[str, np.ndarray] | None = None,
     spacing_mm: tuple[float, float] = (1.0, 1.0),
-    affine: np.ndarray | None = None,
     window: tuple[float, float] = BRAIN_WINDOW,
     sides: bool = True,
     legend: bool = True,
     title: str = "",
     simulated: bool = False,
 ) -> None:
-    """One slice (I, J) in HU with the outline of each mask.
+    """One slice (I, J) in HU, in the order of a `Grid`, with the outline of each mask.
 
     Parameters
     ----------
     outlines : label -> (I, J) boolean mask; an empty one keeps its place in the legend.
-    affine : voxel to RAS mm, for arrays that are not in the order of a `Grid`; it then gives the spacing too.
     window : HU shown as black and as white.
     sides : letters R and L for the patient's sides.
     """
-    shown = radiological(np.asarray(image, dtype=np.float32), affine)
     ax.imshow(
-        shown,
+        np.asarray(image, dtype=np.float32).T,  # I runs to the patient's left, J to the back
         cmap="gray",
         vmin=window[0],
         vmax=window[1],
-        aspect=_spacing(spacing_mm, affine),
+        aspect=spacing_mm[1] / spacing_mm[0],
         interpolation="bilinear",
     )
     handles = []
     looks = outline_looks(outlines or {})
     for label, mask in (outlines or {}).items():
         color, style = looks[label]
-        _outline(ax, radiological(np.asarray(mask, dtype=bool), affine), color, style)
+        _outline(ax, np.asarray(mask, dtype=bool).T, color, style)
         handles.append(Line2D([], [], color=color, linestyle=style, linewidth=1.2, label=label))
     if sides:
         for x, letter in ((0.03, "R"), (0.97, "L")):

@@ -17,12 +17,12 @@ import yaml
 from ich import remote, run_folder
 from ich.atomic import locked, write_text
 from ich.choices import check_choices
+from ich.folders import real_path
 from ich.html import notebook_html, report_links
 from ich.notebook import LeftOut, Parameter, declared, execute, fingerprint, unknown
 from ich.provenance import code_version, describe_input, file_hash, machine, package_versions
 from ich.report import write_report
 
-ROOT = Path(__file__).resolve().parents[1]
 PATH_PARAMETERS = (
     "masks", "images", "about", "manifest", "root", "set_aside", "predictions", "start_from", "model_from", "scan",
     "earlier", "weights", "volumes",
@@ -158,9 +158,7 @@ def plan(profile: Profile, settings: list[str], name: str | None = None, *, repo
         for path_name in set(PATH_PARAMETERS) & set(chosen):
             given = os.path.expanduser(str(chosen[path_name]))  # a shell leaves the ~ of name=~/folder
             if given:
-                inputs[path_name] = Path(
-                    os.path.realpath(remote.local(given))
-                )  # Path.resolve fails on circles of links
+                inputs[path_name] = real_path(remote.local(given))
                 if not inputs[path_name].exists():
                     raise FileNotFoundError(f"{path_name}={given}: no such file or folder")
                 chosen[path_name] = _from_notebooks(inputs[path_name], notebooks, shown)
@@ -260,7 +258,7 @@ def run_study(plan: Plan, *, resume: bool = False, overwrite: bool = False, unti
 def _prepare(plan: Plan, resume: bool, overwrite: bool) -> dict[str, dict]:
     """Make the run folder ready; returns the records of notebooks that need not run again."""
     run = plan.run
-    content = [path for path in run.iterdir()] if run.is_dir() else []
+    content = list(run.iterdir()) if run.is_dir() else []
     if content and not (resume or overwrite):
         state = "is finished" if (run / "manifest.json").is_file() else "is unfinished: --resume continues it"
         raise FileExistsError(f"run {run.name} exists and {state}; --overwrite replaces it, --name gives another name")

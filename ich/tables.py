@@ -59,8 +59,8 @@ def strange_id(name: object) -> str | None:
     """What keeps a text from being a case id, which names files too; None if nothing does."""
     if not isinstance(name, str) or not name.strip():
         return "is empty"
-    if len(name.encode("utf-8", "replace")) > MAX_ID_BYTES:
-        return f"has {len(name)} characters, wanted at most {MAX_ID_BYTES} bytes"
+    if (size := len(name.encode("utf-8", "replace"))) > MAX_ID_BYTES:
+        return f"has {size} bytes, wanted at most {MAX_ID_BYTES}"
     if name in (".", "..") or any(sign in "/\\" or not sign.isprintable() for sign in name):
         return "holds a separator of folders or a character that cannot be printed"
     return None

@@ -73,6 +73,17 @@ def take_over(folder: Path, run: Path) -> None:
             shutil.copyfile(folder / name, part)
 
 
+def training_cases(run: Path, n_training: int = 0) -> dict[str, pd.DataFrame]:
+    """The cases that a training learns from and is chosen on, by split.
+
+    Parameters
+    ----------
+    n_training : of the training split, the first ones; 0 for all.
+    """
+    taught = splits.open_split(run, "train")
+    return {"train": taught.head(n_training or len(taught)), "validation": splits.open_split(run, "validation")}
+
+
 def keep(
     network: torch.nn.Module,
     settings: Settings,
@@ -96,7 +107,6 @@ def keep(
         settings, volume_calibration = calibrate(network, validation, settings)
         familiar = novelty.fit(network, training, validation, settings)
     best = history.iloc[int(history["validation_dice"].argmax())]
-    folder.mkdir(parents=True, exist_ok=True)
     written = {
         "best_step": int(best["step"]),
         "validation_dice": round(float(best["validation_dice"]), 4),
@@ -191,7 +201,7 @@ def ensemble(runs: Sequence[Path], out: Path, device: str = "auto") -> float:
     where = choose_device(device)
     loaded = [load_weights(run / "model", where) for run in runs]
     settings = uncalibrated(loaded[0][1])
-    cases = {name: splits.open_split(runs[0], name) for name in ("train", "validation")}
+    cases = training_cases(runs[0])
     kept_apart = {"validates": cases["validation"], "tests": splits.open_split(runs[0], "test")}
     for run, (_, other, card) in zip(runs, loaded, strict=True):
         mine, theirs = vars(uncalibrated(other)), vars(settings)
@@ -257,9 +267,7 @@ def _train_run(run: Path, parameters: dict, report: Callable[[dict], None]) -> p
     torch.set_flush_denormal(True)
     checkpoint_file = run / "model" / "checkpoint.pt"
     with distributed.joined(parameters["device"]) as device:
-        cases = {name: splits.open_split(run, name) for name in ("train", "validation")}
-        if parameters["n_training"]:
-            cases["train"] = cases["train"].head(parameters["n_training"])
+        cases = training_cases(run, parameters["n_training"])
         base = load_cases(cases["train"], run, settings)
         validation = load_slices(cases["validation"], run, settings, device)
         with embedded_stream(base, parameters["n_simulated"], settings, device, recipe.seed) as stream:

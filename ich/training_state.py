@@ -119,7 +119,6 @@ class TrainingState:
         best, model = self.best, folder / LAST_GOOD
         if distributed.share().rank == 0:
             self.network.load_state_dict(self.best_weights)
-            model.mkdir(parents=True, exist_ok=True)
             row = {"best_step": best["step"], "validation_dice": best["validation_dice"]}
             save_weights(self.network, self.settings, model, **row)
         return f"the weights of step {best['step']} are in {model}, from where start_from goes on"

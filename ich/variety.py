@@ -22,9 +22,7 @@ from ich.scan import Grid
 from ich.scanner import PADDING_HU, Acquisition, rotation
 
 TYPE_SHARES = {"none": 0.34, "parenchymal": 0.24, "ventricular": 0.08, "subarachnoid": 0.18, "mixed": 0.16}
-CISTERNAL_SHARE = (
-    0.45  # of subarachnoid bleeds; thin blood in sulci is the harder kind, and so the more common one here
-)
+CISTERNAL_SHARE = 0.45  # of subarachnoid bleeds; thin blood in sulci is harder, and so the more common kind here
 COLLECTION_SHARE = {"none": 0.5, "ventricular": 0.15}  # of patients, with blood or fluid beneath the skull
 THROUGH_MM = 130.0
 MOST_SLICES = 32  # of a thin-slice scan only a part is rendered

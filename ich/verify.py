@@ -78,7 +78,7 @@ def verify_run(run: Path, shown: str = "") -> Findings:
     _check_pages(run, manifest.get("pages"), found)
     _check_figures(run, manifest.get("figures"), found)
     _check_claims(run, found)
-    _check_volumes(run, found)
+    _check_scans(run, found)
     _check_weights(run, manifest.get("weights"), found)
     found.absent += [f"{name}/ ({what})" for name, what in WITHOUT.items() if not (run / name).is_dir()]
     return found
@@ -271,7 +271,7 @@ def _check_claims(run: Path, found: Findings) -> None:
         _say(found, [f"README.md: {text}" for text in wrong], f"{quoted} numbers of README.md")
 
 
-def _check_volumes(run: Path, found: Findings) -> None:
+def _check_scans(run: Path, found: Findings) -> None:
     """Where the run's own scans are kept, every file that the cohort names is there."""
     if not (run / "data").is_dir():
         return

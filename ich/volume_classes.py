@@ -15,8 +15,7 @@ from ich.resampling import FEW, resampled_counts, share_interval
 
 ICH_SCORE_ML = 30.0  # Hemphill, Stroke 2001;32:891: one point from 30 ml
 THRESHOLDS_ML = (15.0, 30.0, 60.0)
-EXPANSION_ML = 6.0
-EXPANSION_SHARE = 0.33
+EXPANSION_ML, EXPANSION_SHARE = 6.0, 0.33  # see `expanded`
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""DICOM SEG on a made series, written by highdicom."""
+"""DICOM SEG on a made series, written by highdicom; volumes of a structured report, read by it."""
+
+import warnings
 
 import highdicom as hd
 import numpy as np
@@ -59,3 +61,12 @@ def write_seg(path, series, masks, kind="BINARY", syntax=ExplicitVRLittleEndian,
     )
     seg.save_as(path)
     return path
+
+
+def read_volumes(path):
+    """Tracking identifier to volume in ml, of a structured report, read back by highdicom."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = hd.sr.srread(path)
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    return {group.tracking_identifier: float(group.get_measurements()[0].value) for group in groups}

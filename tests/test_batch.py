@@ -13,14 +13,13 @@ import pandas as pd
 import pytest
 import torch
 from made_dicom import write_series
-from made_seg import write_ct
+from made_seg import read_volumes, write_ct
 
 from ich import batch, model, predict
 from ich.batch import scans_in, segment_all
 from ich.case_files import segment
 from ich.cli import main
 from ich.dicom_masks import read_dicom_mask
-from ich.dicom_report import read_volumes
 from ich.earlier import doubts
 from ich.novelty import Familiar
 from ich.scan import ScanError, read_mask, write_mask

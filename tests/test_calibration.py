@@ -44,7 +44,7 @@ def test_scans_of_one_patient_share_its_weight():
     assert (found["factor"], found["n"], found["n_patients"]) == (5.0, 6, 4)
     assert calibration.volume_calibration(error, error * 0, np.full(6, 0.5), 0.75, patients)["factor"] == 9.0
     assert calibration.volume_calibration(error, error * 0, np.full(6, 0.5), 0.85, patients)["factor"] is None
-    with pytest.raises(ValueError, match="got 2 for 6 scans"):
+    with pytest.raises(ValueError, match="got 2 for 6 values"):
         calibration.volume_calibration(error, error * 0, error, patients=["a", "b"])
 
 

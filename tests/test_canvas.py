@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ich.canvas import column_label, groups_of, save_figure, series, show, side_labels, subplots
+from ich.canvas import column_label, forget, groups_of, keep, save_figure, series, show, side_labels, subplots
 from ich.wording import number
 
 mpl.use("Agg")
@@ -41,6 +41,19 @@ def test_png_has_300_dpi_and_the_size_asked_for(tmp_path):
 def test_simulated_data_show_in_the_file_name(tmp_path):
     svg, png = save_figure(_figure(), tmp_path, "volumes", simulated=True)
     assert (svg.name, png.name) == ("volumes_simulated.svg", "volumes_simulated.png")
+
+
+def test_no_figure_of_an_earlier_run_is_left_beside_the_new_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("ich.canvas.display", lambda *figures, **options: None)
+    for name in ("volumes", "volumes_by_site"):
+        keep(_figure(), tmp_path, name, f"Of {name}.", simulated=True)
+    keep(_figure(), tmp_path, "volumes", "Of patients.", simulated=False)
+    forget(tmp_path, "reliability")  # which was never drawn
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert names == {"captions.json", "volumes.svg", "volumes.png", "volumes_by_site_simulated.svg",
+                     "volumes_by_site_simulated.png"}  # fmt: skip
+    forget(tmp_path, "volumes")
+    assert set(json.loads((tmp_path / "figures" / "captions.json").read_text())) == {"volumes_by_site"}
 
 
 def test_alternative_text_goes_with_the_image(monkeypatch):

@@ -7,11 +7,11 @@ import numpy as np
 import pydicom
 import pytest
 from made_dicom import write_series
-from made_seg import FRAME, write_ct
+from made_seg import FRAME, read_volumes, write_ct
 
 from ich.dicom import read_dicom_scan, series_grid
 from ich.dicom_masks import read_dicom_mask, referenced_series
-from ich.dicom_report import read_volumes, write_dicom_report
+from ich.dicom_report import write_dicom_report
 from ich.dicom_seg import write_dicom_seg
 from ich.grid import ScanError
 from ich.intake import take_in
@@ -51,6 +51,7 @@ def test_volumes_come_back_with_the_report(case):
     }
     report = pydicom.dcmread(folder / "report.dcm")
     assert report.StudyInstanceUID == pydicom.dcmread(series.slices[0].path).StudyInstanceUID
+    assert report.SoftwareVersions == "0.1"
 
 
 def test_an_independent_validator_finds_no_error(case):

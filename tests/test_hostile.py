@@ -144,7 +144,7 @@ def test_scans_whose_links_lead_in_a_circle(tmp_path, capsys):
 )
 def test_a_case_id_names_no_file_elsewhere(tmp_path, name):
     pd.DataFrame({"case_id": [name], "reference_mask": ["m.nii"]}).to_csv(tmp_path / "cases.csv", index=False)
-    with pytest.raises(ValueError, match=r"cases\.csv: case .* (holds a separator|has \d+ characters)"):
+    with pytest.raises(ValueError, match=r"cases\.csv: case .* (holds a separator|has \d+ bytes)"):
         own_cases.from_manifest(tmp_path / "cases.csv", tmp_path)
     with pytest.raises(ValueError, match=r"splits\.csv: splits: case "):
         tables.write(pd.DataFrame({"case_id": [name], "patient_id": "p", "split": "test"}), tmp_path / "splits.csv")
@@ -155,7 +155,7 @@ def test_a_mask_whose_name_is_too_long_to_have_a_scan(tmp_path):
     (tmp_path / "masks").mkdir()
     (tmp_path / "images").mkdir()
     (tmp_path / "masks" / f"{'x' * 248}.nii").write_bytes(nifti_bytes())
-    with pytest.raises(ValueError, match="has 248 characters, wanted at most 200 bytes"):
+    with pytest.raises(ValueError, match="has 248 bytes, wanted at most 200"):
         own_cases.from_folders(tmp_path / "masks", tmp_path / "images", tmp_path)
 
 

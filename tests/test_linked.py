@@ -169,7 +169,7 @@ def test_what_is_not_defined_has_no_interval():
 
 
 def test_a_pair_without_a_patient_is_refused():
-    with pytest.raises(ValueError, match="1 pairs have none"):
+    with pytest.raises(ValueError, match="1 cases have none"):
         owners(["a", None, "b"], 3)
     with pytest.raises(ValueError, match="2 cases have none"):
         share_interval([1, 0, 1, 1], ["a", None, "b", None])

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from ich import tables
+from ich.notebook import declared
 from ich.verify import verify_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,6 +102,12 @@ def test_a_real_head_is_segmented_with_the_demo_network(demo, shared_data, tmp_p
     page = (tmp_path / "case.html").read_text()
     assert "Research use only" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_parameter_says_what_it_means(path):
+    """For `ich help`; the comment has to stand on the line of the name, where a formatter may not leave it."""
+    assert [name for name, parameter in declared(path).items() if not parameter.meaning] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

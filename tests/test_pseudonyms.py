@@ -2,7 +2,10 @@
 
 import hashlib
 import hmac
+import secrets
 import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,6 +26,15 @@ def test_salt_is_made_once_for_its_owner_alone(tmp_path, monkeypatch):
     assert len(first) == 64
     assert study_salt(tmp_path / "other run") == first
     assert stat.S_IMODE(salt_file().stat().st_mode) == 0o600
+
+
+def test_two_that_make_the_salt_at_once_have_the_same(tmp_path, monkeypatch):
+    real = secrets.token_hex
+    monkeypatch.setattr(secrets, "token_hex", lambda length: time.sleep(0.2) or real(length))
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda run: study_salt(tmp_path / run, tmp_path / "keys" / "salt"), ["first", "second"])
+    assert one == other
+    assert len(one) == 64
 
 
 def test_salt_in_the_run_folder_or_too_short_is_refused(tmp_path):

@@ -4,6 +4,8 @@ import functools
 import http.server
 import importlib.util
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import nibabel
@@ -55,6 +57,23 @@ def test_a_folder_is_fetched_once_and_again_where_it_changed(store, cache, monke
     remote.local("memory://data/masks")
     assert sorted(fetched[2:]) == ["/data/masks/m1.nii.gz", "/data/masks/m2.nii.gz"]
     assert (folder / "m2.nii.gz").read_bytes() == b"new content"
+
+
+def test_two_that_want_a_folder_at_once_get_it_whole(store, cache, monkeypatch):
+    fetched = []
+    real = type(store).get_file
+
+    def slowly(self, name, path, **options):
+        fetched.append(name)
+        time.sleep(0.1)
+        real(self, name, path, **options)
+
+    monkeypatch.setattr(type(store), "get_file", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(remote.local, ["memory://data/masks"] * 2)
+    assert first == second
+    assert sorted(path.name for path in first.iterdir()) == ["m1.nii.gz", "m2.nii.gz"]
+    assert sorted(fetched) == ["/data/masks/m1.nii.gz", "/data/masks/m2.nii.gz"]
 
 
 def test_with_a_manifest_comes_what_it_names(store):

@@ -216,6 +216,15 @@ def test_an_archive_holds_the_run_and_no_scans(run, tmp_path, capsys):
     assert "All cases are simulated" in graph["./"]["description"]
 
 
+def test_an_archive_calls_cases_simulated_only_where_the_run_does(run, tmp_path):
+    """A table of measured volumes (07) has no cohort and names none of the sources that 01 takes."""
+    (run / "tables" / "cohort.csv").unlink()
+    (run / "tables" / "answer.json").write_text(json.dumps({"simulated": False}))
+    archive.write_archive(run, tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "a.zip") as found:
+        assert "simulated" not in json.loads(found.read(archive.METADATA))["@graph"][1]["description"]
+
+
 def test_the_same_run_gives_the_same_archive(run, tmp_path):
     archive.write_archive(run, tmp_path / "a.zip")
     archive.write_archive(run, tmp_path / "b.zip")
