@@ -14,7 +14,8 @@ from ich.pairs import Pairs, flat, pair
 from ich.resampling import FEW, resampled_counts, share_interval
 
 ICH_SCORE_ML = 30.0  # Hemphill, Stroke 2001;32:891: one point from 30 ml
-THRESHOLDS_ML = (15.0, 30.0, 60.0)
+# Hanley, Lancet 2019;393:1021 (what evacuation should leave); Hemphill as above; Broderick, Stroke 1993;24:987 (60 ml).
+THRESHOLDS_ML = (15.0, ICH_SCORE_ML, 60.0)
 EXPANSION_ML, EXPANSION_SHARE = 6.0, 0.33  # see `expanded`
 
 
