@@ -74,7 +74,6 @@ Modules, each importing only from those before it:
 - own_cases: folders or a manifest of one's own
 - cohort: sources to a checked cohort
 - detection: whether scans with and without blood are told apart
-- pool: the folds of a cross-validation as one test set
 - sources: every kind of dataset
 - intake: a dataset's cases into a run folder
 - table_one: Table 1
@@ -100,6 +99,7 @@ Modules, each importing only from those before it:
 - novelty: how unlike the training scans
 - stream: simulated cases without end
 - run_folder: a run's folder, and the run before
+- pool: the folds of a cross-validation as one test set
 - seen: which scans a network knows
 - trained: a network to its model folder
 - growth: change between two scans

@@ -233,6 +233,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _pool(options: argparse.Namespace) -> int:
+    from ich import run_folder
     from ich.notebook import NotebookFailed
     from ich.pool import pool
     from ich.study import plan, read_profile, run_study
@@ -241,9 +242,13 @@ def _pool(options: argparse.Namespace) -> int:
     runs = [_run(run, options.reports) for run in options.runs]
     settings = [f"predictions={pool(runs, out)}", *options.set]
     profile = read_profile("pooled", notebooks)
-    trained = f"{', '.join(run.resolve().name for run in runs)} have trained a network each"
+    trained = f"{', '.join(run_folder.unlike_names(runs))} have trained a network each"
     profile = dataclasses.replace(profile, left_out=profile.left_out | {"02_training": trained})
-    planned = plan(profile, settings, out.name, reports=out.parent, notebooks=notebooks)
+    try:
+        planned = plan(profile, settings, out.name, reports=out.parent, notebooks=notebooks)
+    except (ValueError, FileNotFoundError):
+        run_folder.restore(out)  # a parameter is wrong: the next call finds the folder free
+        raise
     try:
         print(f"Report: {run_study(planned, resume=True)}")
     except NotebookFailed as error:

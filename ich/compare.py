@@ -16,6 +16,7 @@ from ich.comparison import holm, signed_rank, volume_group
 from ich.linked import mean_per_patient, owners
 from ich.pairs import FEWEST, flat, only, require_columns
 from ich.resampling import NOT_NEGATIVE, SHARE, bootstrap_mean
+from ich.run_folder import unlike_names
 from ich.shared_statistics import LIMITS
 from ich.strata import strata_of
 
@@ -119,10 +120,8 @@ def read_runs(folders: list[Path], label: str = BLOOD) -> list[Run]:
         raise ValueError(f"{len(folders)} run given, wanted at least two to compare")
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ValueError("a run is given twice; it differs from itself by nothing")
-    names = [folder.resolve().name for folder in folders]
-    seen = [names[: place + 1].count(name) for place, name in enumerate(names)]
-    unlike = [f"{name} ({count})" if names.count(name) > 1 else name for name, count in zip(names, seen, strict=True)]
-    return [read_run(folder.resolve(), name, label) for folder, name in zip(folders, unlike, strict=True)]
+    names = unlike_names(folders)
+    return [read_run(folder.resolve(), name, label) for folder, name in zip(folders, names, strict=True)]
 
 
 def shared_cases(runs: list[Run], method: str = "network_ml") -> pd.DataFrame:

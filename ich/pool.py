@@ -9,8 +9,9 @@ from ich import tables
 from ich.cohort import EMPTY, exclusions
 from ich.folders import real_path
 from ich.own_cases import path_from_run
+from ich.run_folder import unlike_names
 
-FOLD = "fold"  # column of the pooled cohort: the run that a case was tested in
+FOLD = "fold"  # column of the pooled cohort: name of the run that a case was tested in
 PLACES = ("image", "reference_mask", "second_mask")
 SAME = ("content", "patient_id", "hemorrhage_type", "included")  # of a case, in every run
 
@@ -38,29 +39,30 @@ def pool(runs: Sequence[Path], out: Path) -> Path:
         raise FileExistsError(f"{out} holds files already: choose another folder")
     if len(runs) < 2:
         raise ValueError(f"{len(runs)} run given, wanted the folds of a cross-validation")
-    cohort, tested = tables.read(runs[0] / "tables" / "cohort.csv"), pd.Series(dtype=object)
-    first = cohort.set_index("case_id")
-    for run in runs:
-        masks = run / "predictions"
-        if not masks.is_dir():
-            raise ValueError(
-                f"run {run.name} has no predictions of its network: wanted runs that have done 03_test_set"
-            )
+    cohort, tested = tables.read(runs[0] / "tables" / "cohort.csv"), pd.Series(dtype=object)  # case -> fold
+    first, folds = cohort.set_index("case_id"), dict(zip(unlike_names(runs), runs, strict=True))
+    for fold, run in folds.items():
+        if not (run / "predictions").is_dir():
+            raise ValueError(f"run {fold} has no predictions of its network: wanted runs that have done 03_test_set")
         if run is not runs[0]:
-            _check_same(first, tables.read(run / "tables" / "cohort.csv").set_index("case_id"), runs[0].name, run.name)
+            _check_same(first, tables.read(run / "tables" / "cohort.csv").set_index("case_id"), next(iter(folds)), fold)
         splits = tables.read(run / "tables" / "splits.csv")
-        mine = pd.Series(str(run), splits.loc[splits["split"] == "test", "case_id"])
+        mine = pd.Series(fold, splits.loc[splits["split"] == "test", "case_id"])
         if twice := sorted(set(mine.index) & set(tested.index)):
             raise ValueError(
-                f"case {twice[0]} is tested in {Path(tested[twice[0]]).name} and in {run.name}: wanted folds, which "
-                "test each case once"
+                f"case {twice[0]} is tested in {tested[twice[0]]} and in {fold}: wanted folds, which test each case "
+                "once"
             )
         tested = pd.concat([tested, mine])
     _write(cohort, tested, runs[0], out)
-    blank = cohort.loc[cohort["reason"] == EMPTY, "case_id"]
-    marked = [(run, case) for case in blank for run in runs if (run / "predictions" / f"{case}.nii.gz").is_file()]
-    seen = dict(reversed([(case, str(run)) for run, case in marked]))  # the first of each
-    return _link(dict(tested) | seen, out)
+    wanted = [_mask(folds[fold], str(case)) for case, fold in tested.items()]
+    for case in cohort.loc[cohort["reason"] == EMPTY, "case_id"]:
+        wanted += [mask for run in runs if (mask := _mask(run, case)).is_file()][:1]
+    return _link(wanted, out)
+
+
+def _mask(run: Path, case: str) -> Path:
+    return run / "predictions" / f"{case}.nii.gz"
 
 
 def _check_same(first: pd.DataFrame, other: pd.DataFrame, first_name: str, other_name: str) -> None:
@@ -76,7 +78,7 @@ def _check_same(first: pd.DataFrame, other: pd.DataFrame, first_name: str, other
 
 
 def _write(cohort: pd.DataFrame, tested: pd.Series, run: Path, out: Path) -> None:
-    pooled = cohort.assign(**{FOLD: cohort["case_id"].map(tested.map(lambda each: Path(each).name))})
+    pooled = cohort.assign(**{FOLD: cohort["case_id"].map(tested)})
     for name in PLACES:
         given = pooled[name]
         pooled[name] = [path_from_run(run / path, out) if isinstance(path, str) else None for path in given]
@@ -89,11 +91,10 @@ def _write(cohort: pd.DataFrame, tested: pd.Series, run: Path, out: Path) -> Non
     tables.write(held, out / "tables" / "splits.csv")
 
 
-def _link(tested: dict[str, str], out: Path) -> Path:
+def _link(masks: Sequence[Path], out: Path) -> Path:
     folder = out / "data" / "pooled"
     folder.mkdir(parents=True)
-    for case, run in tested.items():
-        mask = Path(run) / "predictions" / f"{case}.nii.gz"
-        if mask.is_file():
+    for mask in masks:
+        if mask.is_file():  # 03 tells of a case without one
             (folder / mask.name).symlink_to(real_path(mask))
     return folder

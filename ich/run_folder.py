@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ich.folders import real_path
@@ -11,6 +11,13 @@ from ich.folders import real_path
 FOLDERS = ("tables", "notebooks", "html", "figures")
 OF_A_RUN = (*FOLDERS, "data", "model", "predictions", "case", "settings.yaml", "manifest.json", "progress.json")
 READINGS = Path("tables", "readers.csv")  # what people have measured
+
+
+def unlike_names(runs: Sequence[Path]) -> list[str]:
+    """The names of run folders, those that several have numbered."""
+    names = [run.resolve().name for run in runs]
+    seen = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    return [f"{name} ({count})" if names.count(name) > 1 else name for name, count in zip(names, seen, strict=True)]
 
 
 def lock(run: Path) -> Path:

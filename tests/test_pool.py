@@ -73,6 +73,20 @@ def test_what_is_no_cross_validation_is_refused(masks, tmp_path):
         pool([first, third], masks)
 
 
+def test_folds_of_one_name_are_told_apart(masks, tmp_path):
+    first, second = fold(tmp_path / "a" / "run", masks, CASES[:3]), fold(tmp_path / "b" / "run", masks, CASES[3:6])
+    pool([first, second], tmp_path / "out")
+    found = splits.open_split(tmp_path / "out", "test").groupby("fold")["case_id"].agg(list)
+    assert found.to_dict() == {"run (1)": CASES[:3], "run (2)": CASES[3:6]}
+
+
+def test_a_wrong_parameter_leaves_no_folder(masks, tmp_path, capsys):
+    runs = [fold(tmp_path / "a", masks, CASES[:3]), fold(tmp_path / "b", masks, CASES[3:6])]
+    assert cli.main(["pool", *map(str, runs), "--out", str(tmp_path / "out"), "--set", "moon=1"]) == 2
+    assert "moon" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_makes_one_report_of_all_folds(masks, tmp_path):
     """Runs 03 and 04, which takes most of a minute: only so is it known that they need no more than the pool has."""
     runs = [fold(tmp_path / name, masks, CASES[at : at + 2], True) for name, at in (("a", 0), ("b", 2), ("c", 4))]
